@@ -1,0 +1,1 @@
+"""Tables, codecs, columns, batches and the loaders that make them."""
