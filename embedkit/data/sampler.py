@@ -1,0 +1,55 @@
+"""BatchSampler: which rows make which batch. Registered with ``register_samplers``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.component import Component
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SamplerContext:
+    """What a sampler is built from besides its options.
+
+    Attributes:
+        rows: int64 [N], the row numbers that may be drawn (train rows of the stream's table; users for windows).
+        size: rows a batch (the global batch under DDP).
+        seed: of this stream.
+        columns: cheap columns that a sampler may look at, [N] each: lengths, groups, tables of earlier stages.
+    """
+
+    rows: Rows
+    size: int
+    seed: int
+    columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+class BatchSampler(Component):
+    """Yields batches for ever, epoch after epoch; its position is exact and part of a checkpoint."""
+
+    context: SamplerContext
+
+    @property
+    @abstractmethod
+    def batches_per_epoch(self) -> int:
+        """Batches that make an epoch."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Rows]:
+        """Row numbers of the next batches, int64 [≤ size], from the current position on. Never ends."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, int]:
+        """The position after the last batch that was yielded."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue from there: the batches that follow are the ones that would have followed."""

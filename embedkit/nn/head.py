@@ -1,0 +1,41 @@
+"""Head: pooled vectors → embeddings with nested prefixes. Heads are row-wise, so rows and window positions share them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from embedkit.component import Component
+from embedkit.space import Metric
+
+
+@dataclass(frozen=True)
+class HeadContext:
+    """What a head is built from besides its options: the tower's name and the width D of pooled vectors."""
+
+    tower: str
+    dim: int
+
+
+class Head(Component, nn.Module):
+    """Base of heads. ``forward`` maps [..., D] to [..., E] before normalisation; the model normalises when ``normalized``."""
+
+    metric: ClassVar[Metric] = "cosine"
+    context: HeadContext
+
+    @property
+    @abstractmethod
+    def prefixes(self) -> tuple[int, ...]:
+        """Nested widths, ascending, the last one E."""
+
+    @property
+    def normalized(self) -> bool:
+        """Whether embeddings are brought to unit length."""
+        return True
+
+    @abstractmethod
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[..., D] → [..., E]."""

@@ -1,0 +1,1 @@
+"""One train loop, and what it reads: steps, losses, schedules, checkpoints, reports."""

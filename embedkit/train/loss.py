@@ -1,0 +1,124 @@
+"""Loss, and the Step it pulls its forwards from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from embedkit.component import Component
+from embedkit.config.model import Schedule
+from embedkit.nn.values import Outputs
+from embedkit.schema import Schema
+from embedkit.views import Random, View
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward that a loss will ask for."""
+
+    view: str
+    tower: str
+    network: str = "student"
+    layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a loss will pull from a step; checked before training, and planned so that no forward runs twice (decision 13)."""
+
+    forwards: tuple[Forward, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """What a loss is built from besides its options.
+
+    Attributes:
+        schema: fields and towers.
+        tower_dims: tower → embedding width E.
+        token_dim: token width D.
+        views: names of the stage's streams and views.
+        frequencies: table → int64 [M]: how many train events point at each row of that table (ones for a table without events).
+            Called lazily; the tensor lives on the CPU.
+        rows: table → number of rows M.
+    """
+
+    schema: Schema
+    tower_dims: Mapping[str, int]
+    token_dim: int
+    views: tuple[str, ...]
+    frequencies: Callable[[str], Tensor]
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class LossResult:
+    """A loss's value.
+
+    Attributes:
+        loss: scalar with gradient. Over an empty selection it is a zero that depends on no input.
+        parts: further scalars for the log, detached.
+        keep: detached tensors handed to ``after_update``.
+    """
+
+    loss: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    keep: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Step(Protocol):
+    """One training step as a loss sees it."""
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        """Streams and augmented views by name."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the stage that is done, 0 to 1."""
+
+    @property
+    def random(self) -> Random:
+        """The step's generators."""
+
+    def run(self, view: str, tower: str, network: str = "student", layers: tuple[int, ...] = ()) -> Outputs:
+        """The outputs of a tower for a view; computed once a step whoever asks. Networks other than the student run without gradient."""
+
+    def value(self, number: float | Schedule) -> float:
+        """What a scheduled option is at this step."""
+
+    def narrow(self, dim: int) -> Step:
+        """The same step with every output cut to its first ``dim`` numbers."""
+
+
+class Loss(Component, nn.Module):
+    """Base of losses. Predictors, prototypes and queues are submodules and buffers of the loss; buffers change in ``after_update`` only."""
+
+    per_prefix: bool = False
+    """True: called once for each prefix of the head with a narrowed step; the value is the mean over prefixes (MRL with equal weights)."""
+    context: LossContext
+
+    @property
+    @abstractmethod
+    def needs(self) -> Needs:
+        """The forwards and labels it will pull."""
+
+    @abstractmethod
+    def forward(self, step: Step) -> LossResult:
+        """The loss of one step."""
+
+    def after_update(self, step: Step, kept: Mapping[str, Tensor]) -> None:  # noqa: B027 - optional
+        """Called after the optimiser's step with what ``forward`` kept: the place to change queues, centres and prototypes."""
+
+
+def zero(like: Tensor) -> Tensor:
+    """A defined zero for an empty selection: backward through it works and gives zero gradients, never NaN."""
+    return like.new_zeros((), dtype=torch.float32) + 0.0 * like.float().nan_to_num(0.0, 0.0, 0.0).sum()
+
+
