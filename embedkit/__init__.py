@@ -21,9 +21,7 @@ hookimpl = pluggy.HookimplMarker("embedkit")
 
 _LAZY = {
     **dict.fromkeys(("compare", "load", "open_index", "train"), "embedkit.api"),
-    **dict.fromkeys(
-        ("BundleError", "DataError", "EmbedkitError", "PluginError", "SpaceMismatch", "UsageError"), "embedkit.errors"
-    ),
+    **dict.fromkeys(("BundleError", "DataError", "EmbedkitError", "PluginError", "SpaceMismatch", "UsageError"), "embedkit.errors"),
 }
 
 __all__ = [

@@ -35,7 +35,10 @@ class Tokens:
             spans |= {name: slice(s.start + base, s.stop + base) for name, s in part.spans.items()}
             base += part.x.shape[1]
         return cls(
-            torch.cat([p.x for p in parts], 1), torch.cat([p.pad for p in parts], 1), torch.cat([p.hidden for p in parts], 1), spans
+            torch.cat([p.x for p in parts], 1),
+            torch.cat([p.pad for p in parts], 1),
+            torch.cat([p.hidden for p in parts], 1),
+            spans,
         )
 
 

@@ -113,12 +113,10 @@ class Loss(Component, nn.Module):
     def forward(self, step: Step) -> LossResult:
         """The loss of one step."""
 
-    def after_update(self, step: Step, kept: Mapping[str, Tensor]) -> None:  # noqa: B027 - optional
+    def after_update(self, step: Step, kept: Mapping[str, Tensor]) -> None:
         """Called after the optimiser's step with what ``forward`` kept: the place to change queues, centres and prototypes."""
 
 
 def zero(like: Tensor) -> Tensor:
     """A defined zero for an empty selection: backward through it works and gives zero gradients, never NaN."""
     return like.new_zeros((), dtype=torch.float32) + 0.0 * like.float().nan_to_num(0.0, 0.0, 0.0).sum()
-
-

@@ -1,0 +1,191 @@
+"""Registry: kind → name → Entry. Knows who registered what, resolves names, and says what is near a misspelt one. No torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from embedkit.errors import EmbedkitError, PluginError, UsageError
+
+if TYPE_CHECKING:
+    from embedkit.component import Component, Config
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who registered an entry: the plugin's name, and the distribution it came in (None for a one-file plugin)."""
+
+    plugin: str
+    distribution: str | None = None
+    version: str | None = None
+
+    def __str__(self) -> str:
+        if self.distribution is None:
+            return f"plugin '{self.plugin}'"
+        return f"plugin '{self.plugin}' ({self.distribution} {self.version})"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered component.
+
+    Attributes:
+        kind: such as ``loss``.
+        name: as registered.
+        owner: who registered it.
+        target: the class, or ``"module:Class"``.
+        config: its options class, or ``"module:Class"``.
+        summary: one line.
+    """
+
+    kind: str
+    name: str
+    owner: Owner
+    target: Any = field(repr=False)
+    config: Any = field(repr=False)
+    summary: str = ""
+
+    @property
+    def qualified(self) -> str:
+        """``plugin:name``."""
+        return f"{self.owner.plugin}:{self.name}"
+
+    def load(self) -> Any:
+        """The registered class; imports it now.
+
+        Raises:
+            PluginError: the import fails, naming plugin, distribution and version.
+        """
+        return self._import(self.target)
+
+    def config_class(self) -> type[Config]:
+        """The options class.
+
+        Raises:
+            PluginError: as ``load``, or the class is not a ``Config``.
+        """
+        from embedkit.component import Config
+
+        found = self._import(self.config)
+        if not (isinstance(found, type) and issubclass(found, Config)):
+            raise PluginError(
+                f"{self.owner} registered {self.kind} '{self.name}' with options {found!r}, which is no embedkit.component.Config"
+            )
+        return found
+
+    def parse(self, options: Mapping[str, Any], *, where: str) -> Config:
+        """Validate options.
+
+        Raises:
+            UsageError: every problem with its key path under ``where``, and a suggestion for misspelt keys.
+        """
+        from pydantic import ValidationError
+
+        from embedkit.config.messages import problems
+
+        cls = self.config_class()
+        try:
+            return cls.model_validate(dict(options))
+        except ValidationError as error:
+            raise UsageError("\n".join(problems(error, cls, where=where, owner=f"{self.kind} '{self.name}'"))) from None
+
+    def create(self, config: Config, *, context: Any) -> Component:
+        """Build the component.
+
+        Raises:
+            PluginError: its constructor fails with anything but an embedkit error.
+        """
+        cls = self.load()
+        try:
+            component: Component = cls(config, context=context)
+        except EmbedkitError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{self.owner} failed to build {self.kind} '{self.name}': {type(error).__name__}: {error}") from error
+        return component
+
+    def _import(self, target: Any) -> Any:
+        if not isinstance(target, str):
+            return target
+        module, _, attribute = target.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except Exception as error:
+            raise PluginError(
+                f"{self.owner} cannot load {self.kind} '{self.name}' from {target}: {type(error).__name__}: {error}"
+            ) from error
+
+
+class Registry:
+    """Entries by kind and name.
+
+    Args:
+        kinds: the kinds there are.
+        fill: called once with a kind when it is first needed; returns the entries of all plugins.
+        missing: called with a plugin's name; says why that plugin is not here when a load failed, else None.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        fill: Callable[[str], Iterable[Entry]],
+        missing: Callable[[str], str | None] = lambda plugin: None,
+    ) -> None:
+        self.kinds = tuple(kinds)
+        self._fill = fill
+        self._missing = missing
+        self._entries: dict[str, list[Entry]] = {}
+
+    def entries(self, kind: str) -> list[Entry]:
+        """All entries of a kind, by name.
+
+        Raises:
+            UsageError: there is no such kind.
+        """
+        if kind not in self.kinds:
+            raise UsageError(f"there is no kind of component called '{kind}'{suggest(kind, self.kinds)}")
+        if kind not in self._entries:
+            self._entries[kind] = sorted(self._fill(kind), key=lambda entry: (entry.name, entry.owner.plugin))
+        return list(self._entries[kind])
+
+    def entry(self, kind: str, name: str, *, distribution: str | None = None, version: str | None = None) -> Entry:
+        """The entry of a bare or qualified name.
+
+        Args:
+            kind: kind of component.
+            name: ``name`` or ``plugin:name``.
+            distribution: the distribution that a bundle recorded for it, for the message when it is not here.
+            version: its version.
+
+        Raises:
+            UsageError: no such name (with what is near), or a bare name with two owners (with the candidates).
+            PluginError: the plugin failed to load, or a bundle's plugin is not installed.
+        """
+        entries = self.entries(kind)
+        if ":" in name:
+            found = [entry for entry in entries if entry.qualified == name]
+        else:
+            found = [entry for entry in entries if entry.name == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            candidates = ", ".join(f"'{entry.qualified}' ({entry.owner.distribution or 'one file'})" for entry in found)
+            raise UsageError(f"{kind} '{name}' is registered by more than one plugin: write one of {candidates}")
+        plugin = name.partition(":")[0] if ":" in name else ""
+        reason = self._missing(plugin) if plugin else None
+        if distribution is not None:
+            wanted = f"needs {kind} {name} from {distribution} {version}".rstrip()
+            raise PluginError(f"{wanted}: {reason}" if reason else f"{wanted}: install it")
+        if reason:
+            raise PluginError(f"{kind} '{name}': {reason}")
+        names = [entry.name for entry in entries] + [entry.qualified for entry in entries]
+        raise UsageError(f"there is no {kind} called '{name}'{suggest(name, names)}; `embedkit components {kind}` lists them")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
