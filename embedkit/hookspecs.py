@@ -153,6 +153,7 @@ def check_config(config: RunConfig, registry: Registry) -> Iterable[Problem]:
 
     Called after a run file was resolved; the problems of all plugins are shown together and stop the run.
     """
+    return ()
 
 
 @hookspec

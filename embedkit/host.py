@@ -58,6 +58,7 @@ class Host:
     _infos: dict[str, PluginInfo] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.trace = os.environ.get("EMBEDKIT_TRACE") not in (None, "", "0")
         self.registry = Registry(tuple(hookspecs.REGISTRATION), self._collect, self._why_missing)
 
     # ------------------------------------------------------------------ loading
@@ -81,9 +82,6 @@ class Host:
         manager.add_hookspecs(hookspecs)
         strict = bool(os.environ.get("EMBEDKIT_STRICT_PLUGINS")) if strict is None else strict
         host = cls(manager, strict)
-        if os.environ.get("EMBEDKIT_TRACE") not in (None, "", "0"):
-            manager.trace.root.setwriter(lambda text: print(text, end="", file=sys.stderr))
-            manager.enable_tracing()
         blocked = {name[3:] for name in plugins if name.startswith("no:")}
         if discover:
             host._discover(blocked)
@@ -207,7 +205,7 @@ class Host:
                 own.append(Entry(kind, name, owner, target, config, summary))
 
             try:
-                implementation.function(*([register] if "register" in implementation.argnames else []))
+                self._call(owner, implementation, {"register": register})
             except Exception as error:
                 self._failed(owner, hookspecs.REGISTRATION[kind], error)
                 continue
@@ -235,6 +233,14 @@ class Host:
 
     # ------------------------------------------------------------------ calling
 
+    def _call(self, owner: Owner, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
+        """Call one implementation with the arguments that it asks for."""
+        result = implementation.function(*(arguments[name] for name in implementation.argnames))
+        if self.trace:
+            shown = f" -> {result!r}" if result is not None else ""
+            print(f"embedkit: {implementation.function.__name__} of {owner}{shown}", file=sys.stderr)
+        return result
+
     def check_config(self, config: RunConfig) -> list[Problem]:
         """Every plugin's problems with a run file.
 
@@ -245,7 +251,7 @@ class Host:
         for owner, implementation in self._implementations("check_config"):
             arguments = {"config": config, "registry": self.registry}
             try:
-                found.extend(implementation.function(*(arguments[name] for name in implementation.argnames)) or ())
+                found.extend(self._call(owner, implementation, arguments) or ())
             except Exception as error:
                 raise PluginError(f"{owner} failed in check_config: {type(error).__name__}: {error}") from error
         return found
@@ -254,7 +260,7 @@ class Host:
         """Tell every plugin of a moment. An observer that fails is warned about and never stops a run."""
         for owner, implementation in self._implementations(hook):
             try:
-                implementation.function(*(arguments[name] for name in implementation.argnames))
+                self._call(owner, implementation, arguments)
             except Exception as error:
                 warnings.warn(f"{owner} failed in {hook}: {type(error).__name__}: {error}", stacklevel=2)
 
@@ -263,7 +269,7 @@ class Host:
         for owner, implementation in self._implementations("register_commands"):
             before = dict(cli.commands)
             try:
-                implementation.function(*([cli] if "cli" in implementation.argnames else []))
+                self._call(owner, implementation, {"cli": cli})
                 taken = [name for name, command in before.items() if cli.commands.get(name) is not command]
                 if taken:
                     raise PluginError(f"the command '{taken[0]}' is there already")

@@ -15,7 +15,8 @@ class ColumnSummary:
 
     Attributes:
         name: column name.
-        dtype: ``int``, ``float``, ``bool``, ``string``, ``date``, ``datetime``, ``list[int]``, ``list[string]``, … or the reader's word for others.
+        dtype: ``int``, ``float``, ``bool``, ``string``, ``date``, ``datetime``, ``list[int]``,
+            ``list[string]``, … or the reader's word for others.
         rows: rows looked at.
         nulls: of these, without a value.
         unique: distinct values among them.

@@ -75,9 +75,10 @@ class SplitConfig(Config):
     """How rows are dealt into train, valid and test."""
 
     by: Literal["time", "position", "hash", "column"]
-    """``time``: the last periods; ``position``: each user's last events; ``hash``: a stable hash of ``key``; ``column``: as a column says."""
+    """``time``: the last periods; ``position``: each user's last events; ``hash``: a stable hash of ``key``; ``column``: as it says."""
     valid: float | str = 0
-    """time: a duration such as ``"7d"`` or ``"12h"``; position: events a user; hash: a share of the rows; column: the value that means valid."""
+    """time: a duration such as ``"7d"`` or ``"12h"``; position: events a user; hash: a share of the rows; column: the value
+    that means valid."""
     test: float | str = 0
     """As ``valid``; the test rows are the last ones."""
     key: list[str] = []
@@ -169,8 +170,8 @@ class StreamConfig(BaseModel):
     table: str
     """Table whose rows are drawn."""
     rows: Literal["rows", "events", "windows"] = "rows"
-    """``rows``: the table's train rows; ``events``: the same of an event table, each with its user's history; ``windows``: users, every position of
-    their history having the next event as its target."""
+    """``rows``: the table's train rows; ``events``: the same of an event table, each with its user's history;
+    ``windows``: users, every position of their history having the next event as its target."""
     sampler: str = "shuffle"
     """Registered sampler."""
     size: int = Field(1024, ge=1)

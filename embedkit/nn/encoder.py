@@ -75,10 +75,8 @@ class Encoder(Component, nn.Module):
 
     def _tokens(self, spec: FieldSpec, column: Column, view: View) -> Tokens:
         hide = view.hidden.get(spec.name)
-        by_value = hide is not None and column.ragged and hide.shape[0] != len(column)
-        if by_value and view.fill == "drop":
-            column, hide, by_value = drop_values(column, hide), None, False
-        if by_value and not self.one_token_a_value(spec):
+        by_value = hide is not None and column.ragged and hide.shape[0] == column.values.shape[0]
+        if hide is not None and by_value and (view.fill == "drop" or not self.one_token_a_value(spec)):
             column, hide = drop_values(column, hide), None
         x, pad = self.embed(spec, column)
         if pad is None:
