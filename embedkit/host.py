@@ -205,7 +205,7 @@ class Host:
                 own.append(Entry(kind, name, owner, target, config, summary))
 
             try:
-                self._call(owner, implementation, {"register": register})
+                self._call(hookspecs.REGISTRATION[kind], owner, implementation, {"register": register})
             except Exception as error:
                 self._failed(owner, hookspecs.REGISTRATION[kind], error)
                 continue
@@ -233,12 +233,12 @@ class Host:
 
     # ------------------------------------------------------------------ calling
 
-    def _call(self, owner: Owner, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
+    def _call(self, hook: str, owner: Owner, implementation: pluggy.HookImpl, arguments: dict[str, Any]) -> Any:
         """Call one implementation with the arguments that it asks for."""
         result = implementation.function(*(arguments[name] for name in implementation.argnames))
         if self.trace:
             shown = f" -> {result!r}" if result is not None else ""
-            print(f"embedkit: {implementation.function.__name__} of {owner}{shown}", file=sys.stderr)
+            print(f"embedkit: {hook} of {owner}{shown}", file=sys.stderr)
         return result
 
     def check_config(self, config: RunConfig) -> list[Problem]:
@@ -251,7 +251,7 @@ class Host:
         for owner, implementation in self._implementations("check_config"):
             arguments = {"config": config, "registry": self.registry}
             try:
-                found.extend(self._call(owner, implementation, arguments) or ())
+                found.extend(self._call("check_config", owner, implementation, arguments) or ())
             except Exception as error:
                 raise PluginError(f"{owner} failed in check_config: {type(error).__name__}: {error}") from error
         return found
@@ -260,7 +260,7 @@ class Host:
         """Tell every plugin of a moment. An observer that fails is warned about and never stops a run."""
         for owner, implementation in self._implementations(hook):
             try:
-                self._call(owner, implementation, arguments)
+                self._call(hook, owner, implementation, arguments)
             except Exception as error:
                 warnings.warn(f"{owner} failed in {hook}: {type(error).__name__}: {error}", stacklevel=2)
 
@@ -269,7 +269,7 @@ class Host:
         for owner, implementation in self._implementations("register_commands"):
             before = dict(cli.commands)
             try:
-                self._call(owner, implementation, {"cli": cli})
+                self._call("register_commands", owner, implementation, {"cli": cli})
                 taken = [name for name, command in before.items() if cli.commands.get(name) is not command]
                 if taken:
                     raise PluginError(f"the command '{taken[0]}' is there already")
