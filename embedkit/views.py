@@ -25,8 +25,10 @@ class View:
     Attributes:
         batch: the rows.
         fields: restricts a tower to these fields; None keeps all.
-        hidden: field → bool [B] (whole values) or bool [T] (single values of a ragged field): True where the model must not see the
-            value. Encoders honour it; changing a hidden value changes no output.
+        hidden: field → bool [B], True in rows where the model must not see the field at all, not even how many values it has.
+            Encoders honour it; changing a hidden value changes no output.
+        hidden_values: ragged field → bool [T], True where the model must not see a single value of a list. A mapping of its own,
+            because B and T may be equal.
         fill: ``replace`` puts the field's learned default embedding where a value is hidden; ``drop`` takes its token out.
         origin: int64 [B'], the row of the untouched batch that each row came from; None for one to one.
         params: what was drawn (mix coefficients, shifts, crops), for losses that read it.
@@ -35,6 +37,7 @@ class View:
     batch: Batch
     fields: tuple[str, ...] | None = None
     hidden: Mapping[str, Tensor] = field(default_factory=dict)
+    hidden_values: Mapping[str, Tensor] = field(default_factory=dict)
     fill: Fill = "replace"
     origin: Tensor | None = None
     params: Mapping[str, Tensor] = field(default_factory=dict)
