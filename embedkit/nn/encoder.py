@@ -1,21 +1,24 @@
-"""Encoder: Columns of one or more fields → Tokens. The base puts learned embeddings where values are missing or hidden."""
+"""Encoder: Columns of one or more fields → Tokens. The base puts learned vectors where values are missing or hidden."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from embedkit.component import Component
-from embedkit.data.codec import FieldStats
 from embedkit.data.columns import Column, padded
+from embedkit.errors import UsageError
 from embedkit.nn.values import Tokens
 from embedkit.schema import FieldSpec
 from embedkit.views import View
+
+if TYPE_CHECKING:
+    from embedkit.data.codec import FieldStats
 
 
 @dataclass(frozen=True)
@@ -51,63 +54,76 @@ class Encoder(Component, nn.Module):
 
     def __init__(self, config: object, *, context: EncoderContext) -> None:
         super().__init__(config, context=context)
-        names = [spec.name for spec in context.fields]
-        self._row = {name: i for i, name in enumerate(names)}
-        self.missing = nn.Parameter(torch.zeros(len(names), context.dim))
-        self.hidden = nn.Parameter(torch.zeros(len(names), context.dim))
+        self._row = {spec.name: i for i, spec in enumerate(context.fields)}
+        # Not zeros: a row that holds nothing else would sit at the origin, where a direction has no gradient and would never be learned.
+        self.missing = nn.Parameter(torch.empty(len(context.fields), context.dim).normal_(std=0.02))
+        self.hidden = nn.Parameter(torch.empty(len(context.fields), context.dim).normal_(std=0.02))
 
     @abstractmethod
     def embed(self, spec: FieldSpec, column: Column) -> tuple[Tensor, Tensor | None]:
-        """Embed one field, as if every value were there and visible.
+        """Embed one field, as if every value were there and visible (values that are not hold zeros).
 
         Returns:
             x [B, L, D] and pad bool [B, L] (True where a row has no such token; None when every row has all). A ragged column gives
-            either one token a value, in order (L = longest row), or one token a row.
+            either one token a value, in order (L = longest row, at least 1), or one token a row.
         """
-
-    def tables(self) -> Iterable[nn.Parameter]:
-        """The parameters that are embedding tables: a table optimiser trains them, gradient clipping leaves sparse ones out."""
-        return ()
-
-    def forward(self, columns: Mapping[str, Column], view: View) -> Tokens:
-        """Encode the fields of this encoder that ``columns`` holds; see ``View`` for what is hidden."""
-        return Tokens.cat([self._tokens(spec, columns[spec.name], view) for spec in self.context.fields if spec.name in columns])
-
-    def _tokens(self, spec: FieldSpec, column: Column, view: View) -> Tokens:
-        hide = view.hidden.get(spec.name)
-        by_value = hide is not None and column.ragged and hide.shape[0] == column.values.shape[0]
-        if hide is not None and by_value and (view.fill == "drop" or not self.one_token_a_value(spec)):
-            column, hide = drop_values(column, hide), None
-        x, pad = self.embed(spec, column)
-        if pad is None:
-            pad = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-        row = self._row[spec.name]
-        if column.present is not None:
-            x, pad = self._fill(x, pad, ~column.present, self.missing[row])
-        shown = torch.zeros_like(pad)
-        if hide is not None:
-            if by_value:
-                shown = padded(Column(hide, column.offsets), x.shape[1])[0]
-                x = torch.where(shown.unsqueeze(-1), self.hidden[row], x)
-            elif view.fill == "replace":
-                x, pad = self._fill(x, pad, hide, self.hidden[row])
-                shown = hide.unsqueeze(1) & ~pad
-            else:
-                pad = pad | hide.unsqueeze(1)
-                x = x.masked_fill(hide.view(-1, 1, 1), 0.0)
-        return Tokens(x, pad, shown, {spec.name: slice(0, x.shape[1])})
 
     def one_token_a_value(self, spec: FieldSpec) -> bool:
         """Whether ``embed`` gives one token for each value of a ragged field (else one a row)."""
         return False
 
-    @staticmethod
-    def _fill(x: Tensor, pad: Tensor, rows: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
-        """Give ``rows`` the single token ``vector`` in place of whatever they have, so that not even their number of values shows."""
-        first = torch.zeros_like(pad)
-        first[:, 0] = True
-        x = torch.where(rows.view(-1, 1, 1), vector.to(x.dtype) * first.unsqueeze(-1), x)
-        return x, torch.where(rows.unsqueeze(1), ~first, pad)
+    def max_tokens(self, spec: FieldSpec) -> int:
+        """Most tokens that a row of the field can give: trunks size their position tables by it."""
+        if not self.one_token_a_value(spec):
+            return 1
+        length = self.context.stats[spec.name].max_length
+        if length is None:
+            raise UsageError(f"field '{spec.name}' of type {spec.type} does not say how many values a row may have: set its max_length")
+        return max(1, length)
+
+    def tables(self) -> Iterable[nn.Parameter]:
+        """The parameters that are embedding tables: a table optimiser trains them, gradient clipping leaves sparse ones out."""
+        return ()
+
+    def resize_state(self, state: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Fit an older state dict of this encoder to vocabularies that have grown since (warm start).
+
+        Args:
+            state: state dict of an encoder with the same options and fields, built on older vocabularies.
+            rows: domain → int64 [size now]: the code that each code had then, -1 for values that are new.
+
+        Returns:
+            A state dict that ``load_state_dict`` takes. The default is the old one: right for whatever is not sized by a vocabulary.
+            An encoder with a row a code moves the rows by value and keeps the fresh weights of new ones.
+        """
+        return dict(state)
+
+    def forward(self, columns: Mapping[str, Column], view: View) -> Tokens:
+        """Encode the fields of this encoder that ``columns`` holds (at least one); see ``View`` for what is hidden."""
+        return Tokens.cat([self._tokens(spec, columns[spec.name], view) for spec in self.context.fields if spec.name in columns])
+
+    def _tokens(self, spec: FieldSpec, column: Column, view: View) -> Tokens:
+        hide, hide_values = _masks(spec.name, column, view)
+        if hide_values is not None and (view.fill == "drop" or not self.one_token_a_value(spec)):
+            column, hide_values = drop_values(column, hide_values), None
+        x, pad = self.embed(spec, _blank(column, hide, hide_values))
+        if pad is None:
+            pad = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        row = self._row[spec.name]
+        if column.present is not None:
+            x, pad = _fill(x, pad, ~column.present, self.missing[row])
+        shown = torch.zeros_like(pad)
+        if hide_values is not None:
+            shown = padded(Column(hide_values, column.offsets))[0]
+            x = torch.where(shown.unsqueeze(-1), self.hidden[row].to(x.dtype), x)
+        if hide is not None and view.fill == "replace":
+            x, pad = _fill(x, pad, hide, self.hidden[row])
+            shown = torch.where(hide.unsqueeze(1), ~pad, shown)
+        elif hide is not None:
+            pad = pad | hide.unsqueeze(1)
+            shown = shown & ~pad
+            x = x.masked_fill(hide.view(-1, 1, 1), 0.0)
+        return Tokens(x, pad, shown, {spec.name: slice(0, x.shape[1])})
 
 
 def drop_values(column: Column, hide: Tensor) -> Column:
@@ -117,3 +133,42 @@ def drop_values(column: Column, hide: Tensor) -> Column:
     kept = torch.zeros(hide.shape[0] + 1, dtype=torch.int64, device=hide.device)
     torch.cumsum(keep, 0, out=kept[1:])
     return Column(column.values.index_select(0, keep.nonzero().squeeze(1)), kept.index_select(0, column.offsets), column.present)
+
+
+def _masks(name: str, column: Column, view: View) -> tuple[Tensor | None, Tensor | None]:
+    """The field's row mask [B] and value mask [T]; shapes are checked, since a wrong one could broadcast."""
+    hide, hide_values = view.hidden.get(name), view.hidden_values.get(name)
+    if hide is not None and hide.shape != (len(column),):
+        raise UsageError(
+            f"field '{name}': the mask of hidden rows has shape {list(hide.shape)}, the batch {len(column)} rows; "
+            "masks of single values of a list go in hidden_values"
+        )
+    if hide_values is not None and (not column.ragged or hide_values.shape != column.values.shape[:1]):
+        raise UsageError(
+            f"field '{name}': the mask of hidden values has shape {list(hide_values.shape)}, "
+            f"but the field {f'has {column.values.shape[0]} values' if column.ragged else 'has no lists: use hidden'}"
+        )
+    return hide, hide_values
+
+
+def _blank(column: Column, hide: Tensor | None, hide_values: Tensor | None) -> Column:
+    """Zeros in place of values that are missing or hidden, so that no code out of range and no NaN reaches a weight or its gradient."""
+    mask = hide_values
+    if column.offsets is None:
+        absent = None if column.present is None else ~column.present
+        mask = absent if hide is None else hide if absent is None else hide | absent
+    elif hide is not None:
+        rows = torch.repeat_interleave(hide, column.lengths(), output_size=column.values.shape[0])
+        mask = rows if mask is None else mask | rows
+    if mask is None:
+        return column
+    values = column.values.masked_fill(mask.view(-1, *([1] * (column.values.dim() - 1))), 0)
+    return Column(values, column.offsets, column.present)
+
+
+def _fill(x: Tensor, pad: Tensor, rows: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    """Give ``rows`` the single token ``vector`` in place of whatever they have, so that not even their number of values shows."""
+    first = torch.zeros_like(pad)
+    first[:, 0] = True
+    x = torch.where(rows.view(-1, 1, 1), vector.to(x.dtype) * first.unsqueeze(-1), x)
+    return x, torch.where(rows.unsqueeze(1), ~first, pad)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -34,8 +33,8 @@ class TrunkContext:
 class Trunk(Component, nn.Module):
     """Base of trunks."""
 
-    windows: ClassVar[bool] = False
-    """Whether it can give one vector a position of a window field, each seeing only earlier positions and other fields."""
+    windows: bool = False
+    """Whether it, as configured, can give one vector a position of a window field, each seeing only earlier positions and other fields."""
     num_layers: int = 0
     """Depth, for losses that ask for layers; 0 when it has none to show."""
 
@@ -48,7 +47,7 @@ class Trunk(Component, nn.Module):
         """Transform tokens.
 
         Args:
-            tokens: x [B, L, D].
+            tokens: x [B, L, D]; fields of the tower that a view leaves out have no span.
             window: field whose every position wants a vector; only trunks with ``windows`` are called with it.
             layers: depths (1-based) whose token states are wanted.
 

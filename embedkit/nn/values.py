@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from embedkit.errors import UsageError
+from embedkit.nn.unit import unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +20,7 @@ class Tokens:
         x: [B, L, D].
         pad: bool [B, L], True where there is no token.
         hidden: bool [B, L], True where the token stands for a hidden value.
-        spans: field → its slice of the L tokens.
+        spans: field → its slice of the L tokens, in the order of the tokens.
     """
 
     x: Tensor
@@ -28,7 +30,9 @@ class Tokens:
 
     @classmethod
     def cat(cls, parts: list[Tokens]) -> Tokens:
-        """Concatenate along L."""
+        """Concatenate along L, in the given order; at least one."""
+        if len(parts) == 1:
+            return parts[0]
         spans: dict[str, slice] = {}
         base = 0
         for part in parts:
@@ -41,6 +45,16 @@ class Tokens:
             spans,
         )
 
+    def select(self, fields: Sequence[str]) -> Tokens:
+        """The tokens of these fields, in this order; the same object when that is what it holds."""
+        if list(self.spans) == list(fields):
+            return self
+        parts = [
+            Tokens(self.x[:, s], self.pad[:, s], self.hidden[:, s], {name: slice(0, s.stop - s.start)})
+            for name, s in ((name, self.spans[name]) for name in fields)
+        ]
+        return Tokens.cat(parts)
+
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
@@ -49,7 +63,7 @@ class Outputs:
     Attributes:
         tokens: after the trunk, [B, L, D].
         pooled: [B, D], or [N, D] for windows: one row for each of the N values of the window field, in ragged order.
-        embedding: [B, E] or [N, E], unit length when ``normalized``.
+        embedding: float32 [B, E] or [N, E], unit length when ``normalized`` (zeros for a row that has no direction).
         raw: the head's output before normalisation, of the same shape.
         prefixes: nested widths, ascending, the last one E.
         normalized: whether embeddings have unit length.
@@ -66,9 +80,11 @@ class Outputs:
 
     def prefix(self, dim: int) -> Outputs:
         """The same outputs cut to their first ``dim`` numbers, normalised again (MRL, Kusupati et al. 2022)."""
+        if not 0 < dim <= self.embedding.shape[-1]:
+            raise UsageError(f"an embedding of {self.embedding.shape[-1]} numbers has no prefix of {dim}")
         if dim == self.embedding.shape[-1]:
             return self
         raw = self.raw[..., :dim]
-        embedding = F.normalize(raw, dim=-1) if self.normalized else raw
-        kept = tuple(p for p in self.prefixes if p <= dim)
+        embedding = unit(raw) if self.normalized else raw.float()
+        kept = (*(p for p in self.prefixes if p < dim), dim)
         return replace(self, embedding=embedding, raw=raw, prefixes=kept)
