@@ -1,0 +1,188 @@
+"""Model: encoders, trunks and heads of every tower, and one forward from a View to Outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from embedkit.data.batch import Batch
+from embedkit.data.columns import Column
+from embedkit.errors import DataError, UsageError
+from embedkit.nn.encoder import Encoder, EncoderContext
+from embedkit.nn.head import Head, HeadContext
+from embedkit.nn.named import Named
+from embedkit.nn.trunk import Trunk, TrunkContext
+from embedkit.nn.unit import unit
+from embedkit.nn.values import Outputs, Tokens
+from embedkit.schema import FieldSpec
+from embedkit.views import View
+
+if TYPE_CHECKING:
+    from embedkit.config.plan import EncoderPart, ModelSpec
+    from embedkit.data.codec import FieldStats
+
+
+class Model(nn.Module):
+    """All towers. Encoders are shared by the towers, so that a domain has one set of table rows; trunks and heads are a tower's own.
+
+    Weights are drawn from torch's global generator in a fixed order: encoders, then each tower's trunk and head.
+
+    Args:
+        spec: components and their options.
+        stats: field → statistics of its fitted codec, for every field of a tower.
+        sparse: give embedding tables sparse gradients, for an optimiser that wants them.
+
+    Raises:
+        UsageError: an encoder does not accept a field's type, or a tower's field has no encoder.
+    """
+
+    def __init__(self, spec: ModelSpec, stats: Mapping[str, FieldStats], *, sparse: bool = False) -> None:
+        super().__init__()
+        self.spec = spec
+        self.sparse = sparse
+        schema = spec.schema
+        self.encoders: Named[Encoder] = Named()
+        self._encoder_of: dict[str, str] = {}
+        for part in spec.encoders:
+            name = self._free_name(part.entry.name)
+            self.encoders[name] = self._encoder(part, stats, sparse)
+            self._encoder_of |= dict.fromkeys(part.fields, name)
+        self.trunks: Named[Trunk] = Named()
+        self.heads: Named[Head] = Named()
+        for tower in schema.towers:
+            fields = schema.tower_fields(tower)
+            lengths = {field.name: self._encoder_for(field, tower).max_tokens(field) for field in fields}
+            trunk = spec.trunks[tower].create(TrunkContext(tower, fields, spec.dim, lengths))
+            head = spec.heads[tower].create(HeadContext(tower, spec.dim))
+            self.trunks[tower] = cast(Trunk, trunk)
+            self.heads[tower] = cast(Head, head)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Tower → embedding width E."""
+        return {name: head.prefixes[-1] for name, head in self.heads.items()}
+
+    @property
+    def prefixes(self) -> dict[str, tuple[int, ...]]:
+        """Tower → nested widths, ascending, the last one E."""
+        return {name: head.prefixes for name, head in self.heads.items()}
+
+    def table_parameters(self) -> list[nn.Parameter]:
+        """The parameters that are embedding tables, each once."""
+        return list(dict.fromkeys(table for encoder in self.encoders.values() for table in encoder.tables()))
+
+    def forward(self, view: View, tower: str, *, layers: tuple[int, ...] = ()) -> Outputs:
+        """Embed the rows of a view with one tower.
+
+        Where ``view.batch.window`` is a field of the tower, there is one embedding for each of its N values, in ragged order, each
+        seeing only values up to its own. Otherwise there is one a row.
+
+        Args:
+            view: the rows, and what is hidden of them.
+            tower: whose fields, trunk and head to use.
+            layers: depths (1-based) of the trunk whose token states are wanted.
+
+        Raises:
+            DataError: the batch lacks a field of the tower.
+            UsageError: no such tower or depth, a view that leaves the tower no field, or a trunk that cannot do windows.
+        """
+        fields = self._fields(view, tower)
+        trunk, head = self.trunks[tower], self.heads[tower]
+        if layers and not 1 <= min(layers) <= max(layers) <= trunk.num_layers:
+            raise UsageError(f"tower '{tower}': layers {list(layers)} were asked for, its trunk shows {trunk.num_layers or 'none'}")
+        window = self._window(view, tower, fields)
+        tokens, pooled, states = trunk(self.tokens(view, fields), window=window, layers=layers)
+        if window is not None:
+            pooled = drop_padding(pooled, view.batch.columns[window])
+        raw = head(pooled)
+        embedding = unit(raw) if head.normalized else raw.float()
+        return Outputs(tokens, pooled, embedding, raw, head.prefixes, head.normalized, states)
+
+    def tokens(self, view: View, fields: tuple[FieldSpec, ...]) -> Tokens:
+        """Encode these fields of a view; tokens come in the order of ``fields``, whichever encoder made them."""
+        by_encoder: dict[str, dict[str, Column]] = {}
+        for field in fields:
+            by_encoder.setdefault(self._encoder_of[field.name], {})[field.name] = view.batch.columns[field.name]
+        parts = [self.encoders[name](columns, view) for name, columns in by_encoder.items()]
+        return Tokens.cat(parts).select([field.name for field in fields])
+
+    @torch.inference_mode()
+    def encode(self, batch: Batch, tower: str) -> Tensor:
+        """Embeddings of a batch without gradient or dropout: float32 [B, E] ([N, E] for windows)."""
+        training = self.training
+        if training:
+            self.eval()
+        try:
+            return cast(Outputs, self(View(batch), tower)).embedding
+        finally:
+            if training:
+                self.train()
+
+    def _fields(self, view: View, tower: str) -> tuple[FieldSpec, ...]:
+        if tower not in self.trunks:
+            raise UsageError(f"there is no tower '{tower}': the model has {', '.join(self.trunks.keys())}")
+        fields = self.spec.schema.tower_fields(tower)
+        if view.fields is not None:
+            fields = tuple(field for field in fields if field.name in view.fields)
+        if not fields:
+            raise UsageError(f"tower '{tower}': the view keeps none of its fields ({', '.join(self.spec.schema.towers[tower].fields)})")
+        absent = [field.name for field in fields if field.name not in view.batch.columns]
+        if absent:
+            raise DataError(
+                f"tower '{tower}' reads field '{absent[0]}', which the batch lacks; it has {', '.join(view.batch.columns) or 'none'}"
+            )
+        return fields
+
+    def _window(self, view: View, tower: str, fields: tuple[FieldSpec, ...]) -> str | None:
+        window = view.batch.window
+        if window is None or all(field.name != window for field in fields):
+            return None
+        if not self.trunks[tower].windows:
+            raise UsageError(
+                f"tower '{tower}': its trunk, as configured, cannot give a vector for each position of '{window}'; "
+                'use a causal trunk or a stream with rows = "events"'
+            )
+        if not self.encoders[self._encoder_of[window]].one_token_a_value(self.spec.schema.fields[window]):
+            raise UsageError(f"field '{window}': its encoder pools the values of a row, so positions cannot be told apart")
+        if view.fill == "drop" and (window in view.hidden or window in view.hidden_values):
+            raise UsageError(f'field \'{window}\': values of a window cannot be dropped, for each has a target; hide them with fill = "replace"')
+        return window
+
+    def _encoder(self, part: EncoderPart, stats: Mapping[str, FieldStats], sparse: bool) -> Encoder:
+        fields = tuple(self.spec.schema.fields[name] for name in part.fields)
+        accepts = cast(type[Encoder], part.entry.load()).accepts
+        for field in fields:
+            if field.type not in accepts:
+                raise UsageError(
+                    f"encoder '{part.entry.name}' cannot encode field '{field.name}' of type {field.type}: "
+                    f"it accepts {', '.join(sorted(accepts))}"
+                )
+        context = EncoderContext(fields, {name: stats[name] for name in part.fields}, self.spec.dim, sparse, self.spec.seed)
+        return cast(Encoder, part.create(context))
+
+    def _encoder_for(self, field: FieldSpec, tower: str) -> Encoder:
+        if field.name not in self._encoder_of:
+            raise UsageError(f"tower '{tower}': no encoder serves field '{field.name}'; name it in the fields of one")
+        return self.encoders[self._encoder_of[field.name]]
+
+    def _free_name(self, name: str) -> str:
+        taken = set(self.encoders.keys())
+        return next(free for free in self._numbered(name) if free not in taken)
+
+    @staticmethod
+    def _numbered(name: str) -> Iterator[str]:
+        yield name
+        number = 2
+        while True:
+            yield f"{name}_{number}"
+            number += 1
+
+
+def drop_padding(x: Tensor, column: Column) -> Tensor:
+    """[B, W, …] → [N, …]: one row for each value of a ragged column, in its order."""
+    position = torch.arange(x.shape[1], device=x.device)
+    kept = (position.unsqueeze(0) < column.lengths().unsqueeze(1)).flatten().nonzero().squeeze(1)
+    return x.flatten(0, 1).index_select(0, kept)
