@@ -1,0 +1,121 @@
+"""Write-then-rename, appended lines and digests."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from embedkit import files
+from embedkit.errors import DataError, UsageError
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    files.atomic_write(target, "old")
+
+    def fail() -> None:
+        with files.atomic_file(target) as beside:
+            beside.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files.atomic_folder(tmp_path / "b") as beside:
+            (beside / "x").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    target = tmp_path / "b"
+    for text in ("one", "two"):
+        with files.atomic_folder(target, replace=True) as beside:
+            (beside / "x").write_text(text)
+    assert (target / "x").read_text() == "two"
+    assert os.listdir(tmp_path) == ["b"]
+    with pytest.raises(UsageError, match="already exists"), files.atomic_folder(target):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), RuntimeError("x: No space left on device (os error 28)")]
+)
+def test_a_full_disk_is_one_sentence(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(DataError, match=r"a\.bin: no space left on the disk"), files.atomic_file(tmp_path / "a.bin"):
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_where_a_folder_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(UsageError, match="a file stands where a folder is wanted"):
+        files.atomic_write(tmp_path / "f" / "g", "y")
+
+
+def test_a_torn_last_line_is_dropped_and_cut(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    files.append_line(path, "one")
+    with open(path, "ab") as handle:
+        handle.write(b"torn " * 2000)
+    assert files.read_lines(path) == ["one"]
+    files.append_line(path, "two")
+    assert files.read_lines(path) == ["one", "two"]
+    assert files.read_lines(tmp_path / "none") == []
+
+
+def test_digests_notice_a_flipped_byte_and_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "sub" / "b").write_bytes(b"x" * 3_000_000)
+    digests = files.tree_digests(tmp_path, leave_out=["a"])
+    assert list(digests) == ["sub/b"]
+    assert files.check_digests(tmp_path, digests) is None
+    with open(tmp_path / "sub" / "b", "r+b") as handle:
+        handle.seek(2_999_999)
+        handle.write(b"y")
+    assert "sub/b" in str(files.check_digests(tmp_path, digests))
+    (tmp_path / "sub" / "b").unlink()
+    assert "is missing" in str(files.check_digests(tmp_path, digests))
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+    target = tmp_path / "p"
+    target.write_text("kept")
+    (tmp_path / ".p.tmp-0badc0de").mkdir()
+    (tmp_path / ".p.tmp-0badc0de" / "x").write_text("half")
+    (tmp_path / ".pp.tmp-1").write_text("another's")
+    files.remove_leftovers(target)
+    assert sorted(os.listdir(tmp_path)) == [".pp.tmp-1", "p"]
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("may not mount a tmpfs here")
+    try:
+        with pytest.raises(DataError, match="no space left"):
+            files.atomic_write(disk / "big", b"x" * 1_000_000)
+        assert os.listdir(disk) == []
+        files.append_line(disk / "lines", "first")
+        with pytest.raises(DataError, match="no space left"):
+            files.append_line(disk / "lines", "y" * 1_000_000)
+        assert files.read_lines(disk / "lines") == ["first"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
