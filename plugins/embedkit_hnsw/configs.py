@@ -1,0 +1,26 @@
+"""Options of the indexes. No numpy, no torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from embedkit.index.config import IndexConfig
+
+
+class ExactConfig(IndexConfig):
+    """Options of ``exact``."""
+
+
+class HnswConfig(IndexConfig):
+    """Options of ``hnsw`` (Malkov and Yashunin 2018; names as there)."""
+
+    m: int = Field(16, ge=2, le=256)
+    """Links a vector has in each layer (twice as many in the lowest); more find more and take more memory."""
+    ef_construction: int = Field(200, ge=4)
+    """Candidates looked at while a vector is linked."""
+    ef: int = Field(100, ge=1)
+    """Candidates looked at while searching, at least k; more find more and take longer."""
+    deterministic: bool = False
+    """Build on one thread, so that equal vectors give an equal graph."""
+    seed: int = Field(100, ge=0)
+    """Seed of the layers that vectors are put in."""
