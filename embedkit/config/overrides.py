@@ -1,0 +1,87 @@
+"""``--set key.path=value``: change a run file from the command line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+from embedkit.errors import UsageError
+from embedkit.registry import suggest
+
+Path = tuple[str, ...]
+
+
+def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Change ``data`` in place, in the order given.
+
+    ``a.b.0.c=value``: keys are parted by dots (quote a key that holds one), numbers index lists, an index one past the end appends,
+    tables that are missing are made (a list where the index 0 follows). Values are TOML; a bare word is a string.
+
+    Raises:
+        UsageError: an override cannot be read, or leads through something that is no table or list.
+    """
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {text}: write key.path=value, such as seed=3 or stages.0.epochs=5")
+        _assign(data, _path(key.strip(), text), _value(value.strip(), text), text)
+
+
+def _path(key: str, text: str) -> Path:
+    try:
+        current: Any = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        raise UsageError(f"--set {text}: '{key}' is no key path such as model.dim or stages.0.losses.1.weight") from None
+    path: list[str] = []
+    while isinstance(current, dict):
+        part, current = next(iter(current.items()))
+        path.append(part)
+    return tuple(path)
+
+
+def _value(value: str, text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        if re.match(r"[\[{\"']", value) or not value or "\n" in value:
+            raise UsageError(f"--set {text}: '{value}' is no TOML value such as 3, true, 'word' or [1, 2]") from None
+        return value
+
+
+def _assign(data: dict[str, Any], path: Path, value: Any, text: str) -> None:
+    current: Any = data
+    for depth, part in enumerate(path):
+        here = ".".join(path[:depth]) or "the run file"
+        last = depth == len(path) - 1
+        if isinstance(current, list):
+            current = _into_list(current, part, value if last else None, last, here, text)
+        elif isinstance(current, dict):
+            if last:
+                current[part] = value
+            else:
+                current = current.setdefault(part, [] if path[depth + 1] == "0" else {})
+        else:
+            raise UsageError(f"--set {text}: {here} is the value {current!r}, so nothing can stand under it")
+
+
+def _into_list(current: list[Any], part: str, value: Any, last: bool, here: str, text: str) -> Any:
+    """Step into an entry of a list, or set it; an entry may also be called by its name (``name``, or ``use``)."""
+    index = int(part) if part.isdecimal() else _named(current, part)
+    if index is None:
+        names = [str(entry.get("name", entry.get("use"))) for entry in current if isinstance(entry, dict)]
+        raise UsageError(f"--set {text}: {here} is a list: give an index, not '{part}'{suggest(part, names)}")
+    if index > len(current):
+        raise UsageError(f"--set {text}: {here} has {len(current)} entries, so index {index} is out of range ({len(current)} appends)")
+    if index == len(current):
+        current.append({})
+    if last:
+        current[index] = value
+    return current[index]
+
+
+def _named(current: list[Any], part: str) -> int | None:
+    """The index of the one entry with this ``name`` or ``use``."""
+    found = [i for i, entry in enumerate(current) if isinstance(entry, dict) and part in (entry.get("name"), entry.get("use"))]
+    return found[0] if len(found) == 1 else None
