@@ -15,8 +15,10 @@ import pyarrow as pa
 from torch import Tensor
 
 from embedkit.component import Component
+from embedkit.config.fields import FieldOptions
 from embedkit.data.columns import Column
 from embedkit.data.vocabulary import Vocabulary
+from embedkit.errors import DataError
 from embedkit.schema import FieldSpec
 
 
@@ -26,7 +28,8 @@ class CodecContext:
 
     Attributes:
         spec: the field.
-        vocabulary: the domain's vocabulary, shared by all fields of the domain; None for types that need none.
+        vocabulary: the domain's vocabulary, shared by all fields of the domain; None for types that need none, and before fitting, when
+            it comes by ``use_vocabulary`` once all fields of the domain were observed.
         path: where the values come from, for messages (a file name or a table's name).
     """
 
@@ -60,18 +63,69 @@ class FieldStats:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
+class BadValue(DataError):  # noqa: N818 - a noun at every raise, like SpaceMismatch
+    """A codec met a value that its field cannot be; the codec knows the row of the array, its caller knows the file.
+
+    Args:
+        spec: the field.
+        row: row in the array, None when the whole column is meant.
+        found: what stands there.
+        wanted: what could stand there, and what to do.
+    """
+
+    def __init__(self, spec: FieldSpec, row: int | None, found: str, wanted: str) -> None:
+        self.spec, self.row, self.found, self.wanted = spec, row, found, wanted
+        super().__init__(self._sentence("", 0))
+
+    def _sentence(self, path: str, first_row: int) -> str:
+        column = self.spec.column or self.spec.name
+        where = f"{path or self.spec.table}: column '{column}'"
+        if self.row is not None:
+            where += f", row {self.row + first_row}"
+        return f"{where}: found {self.found}, wanted {self.wanted}"
+
+    def at(self, path: str, first_row: int = 0) -> DataError:
+        """The same error with the file's name, rows counted from ``first_row``."""
+        return DataError(self._sentence(path, first_row))
+
+
 class Codec(Component):
-    """Base of field types. ``config`` is a ``FieldOptions``, ``context`` a ``CodecContext``."""
+    """Base of field types. ``config`` is a ``FieldOptions``, ``context`` a ``CodecContext``.
+
+    A type with ``uses_vocabulary`` is fitted in this order: ``observe`` each array, while the domain's vocabulary counts the
+    ``vocabulary_values`` of each; ``use_vocabulary`` once; ``finish`` once.
+    """
 
     ragged: ClassVar[bool] = False
     uses_vocabulary: ClassVar[bool] = False
+
+    config: FieldOptions
+    context: CodecContext
+
+    def __init__(self, config: FieldOptions, *, context: CodecContext) -> None:
+        super().__init__(config, context=context)
+        self._vocabulary = context.vocabulary
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The domain's vocabulary; only for types with ``uses_vocabulary``, after fitting."""
+        assert self._vocabulary is not None, f"field '{self.context.spec.name}' has no vocabulary yet"
+        return self._vocabulary
+
+    def use_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Take the domain's finished (or grown) vocabulary."""
+        self._vocabulary = vocabulary
+
+    def vocabulary_values(self, values: pa.Array) -> pa.Array:
+        """The single values in an array that the domain's vocabulary counts; a list type returns the members of its lists."""
+        return values
 
     @abstractmethod
     def observe(self, values: pa.Array) -> None:
         """See some train values (null and NaN mean missing).
 
         Raises:
-            DataError: a value is of a type that this field cannot be, with its row in the array and what was found.
+            BadValue: a value is of a type that this field cannot be, with its row in the array and what was found.
         """
 
     @abstractmethod
@@ -83,7 +137,7 @@ class Codec(Component):
         """Encode B raw values, vectorised. Unseen categories get the unknown code 0.
 
         Raises:
-            DataError: as ``observe``.
+            BadValue: as ``observe``.
         """
 
     @property
@@ -102,4 +156,9 @@ class Codec(Component):
     @property
     def unknown(self) -> int:
         """Values that ``encode`` mapped to the unknown code so far."""
+        return 0
+
+    @property
+    def dropped(self) -> int:
+        """Missing members of lists that ``observe`` and ``encode`` left out so far."""
         return 0
