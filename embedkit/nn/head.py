@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -23,7 +22,6 @@ class HeadContext:
 class Head(Component, nn.Module):
     """Base of heads. ``forward`` maps [..., D] to [..., E] before normalisation; the model normalises when ``normalized``."""
 
-    metric: ClassVar[Metric] = "cosine"
     context: HeadContext
 
     @property
@@ -35,6 +33,11 @@ class Head(Component, nn.Module):
     def normalized(self) -> bool:
         """Whether embeddings are brought to unit length."""
         return True
+
+    @property
+    def metric(self) -> Metric:
+        """How embeddings are compared: by cosine when they have unit length, else by dot product."""
+        return "cosine" if self.normalized else "dot"
 
     @abstractmethod
     def forward(self, pooled: Tensor) -> Tensor:

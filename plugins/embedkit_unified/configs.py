@@ -1,0 +1,84 @@
+"""Options of the tables and heads. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from embedkit.component import Config
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class TableConfig(Config):
+    """What both table encoders know."""
+
+    pool_sequences: bool = False
+    """Give a sequence one token, the mean of its values, in place of one token a value: much faster where the trunk averages anyway."""
+    unknown_dropout: float = Field(0.0, ge=0, lt=1)
+    """While training, read this share of the values as unknown, so that the unknown row learns to stand for values that come later."""
+
+
+class EmbeddingConfig(TableConfig):
+    """Options of ``embedding``."""
+
+    init_std: float = Field(0.05, gt=0)
+    """Standard deviation of the rows at the start; the unknown row starts at zero."""
+
+
+class UnifiedEmbeddingConfig(TableConfig):
+    """Options of ``unified_embedding``."""
+
+    rows: int = Field(100_000, ge=1)
+    """Rows of the one table."""
+    lookups: Positive | dict[str, Positive] = 2
+    """Rows that a value reads, joined end to end: one number, or one for each field (2 for fields not named)."""
+    width: int | None = Field(None, ge=1)
+    """Numbers a row; the model's dim divided by the most lookups when left out."""
+    project: bool = True
+    """Map each field's lookups to the model's dim with weights of its own, which is what tells colliding fields apart. Without it,
+    lookups times width must equal dim, and a trunk that keeps fields apart (mlp) must follow."""
+    init_range: float = Field(0.05, gt=0)
+    """Rows start uniform between minus and plus this."""
+
+    def lookups_of(self, field: str) -> int:
+        """How many rows a value of this field reads."""
+        return self.lookups if isinstance(self.lookups, int) else self.lookups.get(field, 2)
+
+
+class LinearConfig(Config):
+    """Options of ``linear``."""
+
+    dim: int | None = Field(None, ge=1)
+    """Embedding width; the model's dim when left out."""
+    bias: bool = True
+    """Whether the projection adds a constant: it is what a row without any value is embedded as."""
+    identity: bool = False
+    """Take the trunk's vector as it is, without a projection."""
+    normalize: bool = True
+    """Bring embeddings to unit length, to be compared by cosine; else they are compared by dot product."""
+
+    @model_validator(mode="after")
+    def _one_width(self) -> LinearConfig:
+        if self.identity and self.dim is not None:
+            raise ValueError("identity keeps the trunk's width: leave dim out")
+        return self
+
+
+class MatryoshkaConfig(Config):
+    """Options of ``matryoshka``."""
+
+    dims: list[Positive] = Field(min_length=1)
+    """Nested widths, ascending; the last one is the embedding's."""
+    bias: bool = True
+    """Whether the projection adds a constant."""
+    normalize: bool = True
+    """Bring embeddings, and each prefix, to unit length."""
+
+    @field_validator("dims")
+    @classmethod
+    def _ascending(cls, dims: list[int]) -> list[int]:
+        if dims != sorted(set(dims)):
+            raise ValueError(f"widths must ascend, got {dims}")
+        return dims

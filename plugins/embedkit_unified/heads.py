@@ -1,0 +1,63 @@
+"""Heads: one projection, with or without nested prefixes."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from embedkit.nn.head import Head, HeadContext
+
+from embedkit_unified.configs import LinearConfig, MatryoshkaConfig
+
+
+class Linear(Head):
+    """A linear projection D → E, or the identity."""
+
+    config: LinearConfig
+
+    def __init__(self, config: LinearConfig, *, context: HeadContext) -> None:
+        super().__init__(config, context=context)
+        self._dim = config.dim or context.dim
+        self.projection = nn.Identity() if config.identity else nn.Linear(context.dim, self._dim, bias=config.bias)
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """The one width."""
+        return (self._dim,)
+
+    @property
+    def normalized(self) -> bool:
+        """As the options say."""
+        return self.config.normalize
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[..., D] → [..., E]."""
+        out: Tensor = self.projection(pooled)
+        return out
+
+
+class Matryoshka(Head):
+    """One projection D → E whose first d numbers are an embedding for each d of ``dims`` (MRL-E, Kusupati et al. 2022, section 3).
+
+    The head only says which widths count; a loss with ``per_prefix`` trains each of them.
+    """
+
+    config: MatryoshkaConfig
+
+    def __init__(self, config: MatryoshkaConfig, *, context: HeadContext) -> None:
+        super().__init__(config, context=context)
+        self.projection = nn.Linear(context.dim, config.dims[-1], bias=config.bias)
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """The nested widths."""
+        return tuple(self.config.dims)
+
+    @property
+    def normalized(self) -> bool:
+        """As the options say."""
+        return self.config.normalize
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[..., D] → [..., E]."""
+        out: Tensor = self.projection(pooled)
+        return out
