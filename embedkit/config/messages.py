@@ -147,7 +147,7 @@ def short(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Mapping):
         return f"a table with keys {', '.join(map(str, value))}" if value else "an empty table"
-    text = repr(value)
+    text = f"{value:g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

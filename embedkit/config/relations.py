@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from embedkit.config.messages import Problems, keys_of, short
 from embedkit.config.model import FieldConfig, RunConfig, SplitConfig, TableConfig
 from embedkit.config.plan import Part
 from embedkit.errors import UsageError
-from embedkit.registry import Registry, suggest
+from embedkit.registry import Entry, Registry, suggest
 from embedkit.schema import FieldSpec, Role, Schema, Tower
 
 _DURATION = re.compile(r"^\d+(\.\d+)?(s|m|h|d|w)$")
@@ -70,7 +71,19 @@ def key_of(table: TableConfig) -> str | None:
     return table.group.by if table.group is not None else table.key
 
 
-def parse_fields(config: RunConfig, registry: Registry, problems: Problems) -> tuple[dict[str, FieldSpec], dict[str, Part]]:
+Versions = Mapping[str, Mapping[str, Any]]
+"""Plugin → ``{"distribution": …, "version": …}``, as a resolved file recorded it."""
+
+
+def find_entry(registry: Registry, kind: str, use: str, versions: Versions) -> Entry:
+    """The entry of a name; a recorded plugin that is not here is told with its distribution and version."""
+    recorded = versions.get(use.partition(":")[0], {})
+    return registry.entry(kind, use, distribution=recorded.get("distribution"), version=recorded.get("version"))
+
+
+def parse_fields(
+    config: RunConfig, registry: Registry, problems: Problems, versions: Versions
+) -> tuple[dict[str, FieldSpec], dict[str, Part]]:
     """Each field's specification and its codec's part; fields that are wrong are left out and told in ``problems``."""
     specs: dict[str, FieldSpec] = {}
     parts: dict[str, Part] = {}
@@ -80,7 +93,7 @@ def parse_fields(config: RunConfig, registry: Registry, problems: Problems) -> t
             problems.add(f"{at}.table", f"there is no table '{field.table}'{suggest(field.table, config.tables)}")
             continue
         try:
-            entry = registry.entry("field_type", field.type)
+            entry = find_entry(registry, "field_type", field.type, versions)
         except UsageError as error:
             problems.add(f"{at}.type", str(error))
             continue
@@ -129,7 +142,8 @@ def _check_history(spec: FieldSpec, config: RunConfig, problems: Problems) -> No
     if spec.domain not in domains:
         have = f"; set domain = '{next(iter(domains))}'" if domains else "; add a category field for that table's key"
         problems.add(
-            f"fields.{spec.name}.domain", f"a history lists ids of a table that '{spec.table}' joins, none of whose keys has domain '{spec.domain}'{have}"
+            f"fields.{spec.name}.domain",
+            f"a history lists ids of a table that '{spec.table}' joins, none of whose keys has domain '{spec.domain}'{have}",
         )
 
 
@@ -161,7 +175,9 @@ def _tower_table(specs: list[FieldSpec], config: RunConfig, at: str, problems: P
     tables = list(dict.fromkeys(spec.table for spec in specs))
     events = [table for table in tables if config.tables[table].user is not None]
     if len(events) > 1 or (not events and len(tables) > 1):
-        problems.add(at, f"reads the tables {', '.join(tables)}; the fields of a tower stand in one table, or in one event table and tables it joins")
+        problems.add(
+            at, f"reads the tables {', '.join(tables)}; the fields of a tower stand in one table, or in one event table and tables it joins"
+        )
         return None
     table = events[0] if events else tables[0]
     beyond = [spec for spec in specs if spec.table not in (table, *config.tables[table].join.values())]

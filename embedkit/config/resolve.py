@@ -19,7 +19,7 @@ from embedkit.config.load import parse_run, read_toml
 from embedkit.config.messages import Problems, problems
 from embedkit.config.model import EncoderUse, FieldConfig, RunConfig, Use
 from embedkit.config.plan import EncoderPart, ModelSpec, Part, Plan
-from embedkit.config.relations import build_schema, check_tables, parse_fields
+from embedkit.config.relations import Versions, build_schema, check_tables, parse_fields
 from embedkit.config.stages import Resolver, stage_part, written
 from embedkit.errors import PluginError, UsageError
 from embedkit.registry import Registry, suggest
@@ -46,9 +46,7 @@ class Resolved(Config):
     """Plugin → what it came in."""
 
 
-def resolve(
-    config: RunConfig, registry: Registry, *, base: Path, where: str = "run file", versions: Mapping[str, Any] | None = None
-) -> Plan:
+def resolve(config: RunConfig, registry: Registry, *, base: Path, where: str = "run file", versions: Versions | None = None) -> Plan:
     """Resolve a run file.
 
     Args:
@@ -64,9 +62,9 @@ def resolve(
     """
     found = Problems(where)
     check_tables(config, found)
-    specs, field_types = parse_fields(config, registry, found)
+    specs, field_types = parse_fields(config, registry, found, versions or {})
     schema = build_schema(config, specs, found)
-    resolver = Resolver(config, schema, registry, found, versions)
+    resolver = Resolver(config, schema, registry, found, versions or {})
     encoders = _encoders(resolver, field_types)
     trunks = _per_tower(resolver, "trunk", config.model.trunk, config.model.trunks)
     heads = _per_tower(resolver, "head", config.model.head, config.model.heads)
@@ -124,7 +122,9 @@ def _check_accepts(part: Part, fields: Sequence[str], schema: Schema, at: str, r
         spec = schema.fields.get(field)
         if accepts is not None and spec is not None and spec.type not in accepts:
             kinds = ", ".join(sorted(accepts))
-            resolver.problems.add(f"{at}.fields", f"encoder '{part.entry.name}' takes fields of type {kinds}; '{field}' is of type {spec.type}")
+            resolver.problems.add(
+                f"{at}.fields", f"encoder '{part.entry.name}' takes fields of type {kinds}; '{field}' is of type {spec.type}"
+            )
 
 
 def _check_domains(parts: Sequence[EncoderPart], schema: Schema, resolver: Resolver) -> None:
@@ -195,7 +195,7 @@ def _filled(config: RunConfig, model: ModelSpec, stages: Sequence[Part], evaluat
             type=part.entry.qualified, table=field.table, column=spec.column, domain=spec.domain, role=field.role, **written(part)
         )
     encoders = [EncoderUse(use=p.entry.qualified, fields=list(p.fields), **written(p)) for p in model.encoders]
-    update = {
+    update: dict[str, Any] = {
         "encoders": encoders,
         "trunks": {tower: _use(part) for tower, part in model.trunks.items()},
         "heads": {tower: _use(part) for tower, part in model.heads.items()},
@@ -238,14 +238,16 @@ def dump_resolved(plan: Plan, *, data_path: Literal["memory", "stream"] | None =
         base=str(plan.base.resolve()),
         plugins={o.plugin: PluginVersion(distribution=o.distribution, version=o.version) for o in sorted(owners, key=lambda o: o.plugin)},
     ).model_dump(mode="json")
-    return "# Written by embedkit: the run file with every default. Resume, compare and bundles read this.\n" + tomli_w.dumps(_without_none(data))
+    return "# Written by embedkit: the run file with every default. Resume, compare and bundles read this.\n" + tomli_w.dumps(
+        _without_none(data)
+    )
 
 
 def write_resolved(plan: Plan, path: Path, *, data_path: Literal["memory", "stream"] | None = None) -> None:
     """Write ``dump_resolved`` beside and rename."""
-    from embedkit.runs import write_text
+    from embedkit.files import atomic_write
 
-    write_text(path, dump_resolved(plan, data_path=data_path))
+    atomic_write(path, dump_resolved(plan, data_path=data_path))
 
 
 def load_resolved(path: Path, registry: Registry) -> Plan:

@@ -11,6 +11,7 @@ from embedkit.config.messages import Problems
 from embedkit.config.model import LossUse, NetworkConfig, RunConfig, StreamConfig, TrainConfig, Use, ViewUse
 from embedkit.config.plan import Part
 from embedkit.config.references import references
+from embedkit.config.relations import Versions, find_entry
 from embedkit.errors import UsageError
 from embedkit.registry import Registry, suggest
 from embedkit.schema import Schema
@@ -21,14 +22,16 @@ U = TypeVar("U", bound=BaseModel)
 class Resolver:
     """Parses components of one run file; what is wrong goes to ``problems`` and the answer is then None."""
 
-    def __init__(self, config: RunConfig, schema: Schema, registry: Registry, problems: Problems, versions: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, config: RunConfig, schema: Schema, registry: Registry, problems: Problems, versions: Versions) -> None:
         self.config = config
         self.schema = schema
         self.registry = registry
         self.problems = problems
-        self.versions = versions or {}
+        self.versions = versions
 
-    def part(self, kind: str, use: str, options: Mapping[str, Any], at: str, *, views: Collection[str] = (), beside: Collection[str] = ()) -> Part | None:
+    def part(
+        self, kind: str, use: str, options: Mapping[str, Any], at: str, *, views: Collection[str] = (), beside: Collection[str] = ()
+    ) -> Part | None:
         """The part of a registered name with its options, names in them checked.
 
         Args:
@@ -39,9 +42,8 @@ class Resolver:
             views: streams and views that the options may name.
             beside: keys that may stand beside the options, for suggestions.
         """
-        recorded = self.versions.get(use.partition(":")[0], {})
         try:
-            entry = self.registry.entry(kind, use, distribution=recorded.get("distribution"), version=recorded.get("version"))
+            entry = find_entry(self.registry, kind, use, self.versions)
         except UsageError as error:
             self.problems.add(f"{at}.use" if kind != "sampler" else f"{at}.sampler", str(error))
             return None
@@ -112,7 +114,9 @@ def _stream(resolver: Resolver, stream: StreamConfig, at: str) -> StreamConfig:
         problems.add(f"{at}.rows", f"'{stream.rows}' needs an event table, and '{stream.table}' names no user")
     elif stream.rows == "windows":
         if table.time is None and table.position is None:
-            problems.add(f"{at}.rows", f"windows need events in order; name a time or position column of '{stream.table}', or use rows = 'events'")
+            problems.add(
+                f"{at}.rows", f"windows need events in order; name a time or position column of '{stream.table}', or use rows = 'events'"
+            )
         if not any(spec.table == stream.table and spec.column is None for spec in resolver.schema.fields.values()):
             problems.add(f"{at}.rows", f"windows need a history; add a sequence field to table '{stream.table}'")
     part = resolver.part("sampler", stream.sampler, stream.options, at, beside=StreamConfig.model_fields)
@@ -123,7 +127,9 @@ def _stream(resolver: Resolver, stream: StreamConfig, at: str) -> StreamConfig:
 
 def _view(resolver: Resolver, view: ViewUse, names: list[str], at: str) -> ViewUse:
     if view.of not in names:
-        resolver.problems.add(f"{at}.of", f"there is no stream or earlier view '{view.of}'{suggest(view.of, names)}; there are {', '.join(names)}")
+        resolver.problems.add(
+            f"{at}.of", f"there is no stream or earlier view '{view.of}'{suggest(view.of, names)}; there are {', '.join(names)}"
+        )
     for made in view.makes:
         if made in names or view.makes.count(made) > 1:
             resolver.problems.add(f"{at}.makes", f"'{made}' names a stream or another view already; names are unique in a stage")
