@@ -1,0 +1,241 @@
+"""Full ranking without ever holding queries x items (decisions 20 and 21).
+
+Scores come a chunk of queries at a time, [q, M] for all M items, and leave as the ranks of the relevant items. The
+rank of an item is 1 + the items that score higher + its random position among the items of equal score. The random
+order of equal items is that of a hash of (seed, query, item): exact, independent from query to query, and the same
+whatever the chunk's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embedkit.evaluate.metrics import MISS, Bools, Ints, Ranks
+
+Ragged = tuple[Ints, Ints]
+"""Values int64 [T] and offsets int64 [Q + 1]: the item rows of each query."""
+
+Score = Callable[[int, int], Tensor]
+"""The scores of the queries ``lo`` to ``hi``: a floating tensor [hi - lo, M], higher is better, that may be
+overwritten."""
+
+_BYTES_PER_SCORE = 24
+"""Scores, comparison masks and bucket numbers of one (query, item) pair while it is in work."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """What a full ranking leaves.
+
+    Attributes:
+        ranks: of the relevant items; ``MISS`` for those that were no candidates.
+        tied: bool [R], whether some other candidate had the very score of the relevant item.
+        covered: k -> bool [M], whether an item stands in the first k of any query.
+    """
+
+    ranks: Ranks
+    tied: Bools
+    covered: dict[int, Bools]
+
+
+def full_ranking(
+    score: Score,
+    targets: Ragged,
+    items: int,
+    *,
+    seen: Ragged | None = None,
+    ks: Sequence[int] = (),
+    seed: int = 0,
+    budget: int = 256 * 2**20,
+) -> Ranking:
+    """Rank the relevant items of every query among all items.
+
+    Args:
+        score: scores of a chunk of queries.
+        targets: relevant item rows of each query, each item at most once a query; -1 for an item that is not in the
+            item table, which is a miss for every model.
+        items: M.
+        seen: item rows that are no candidates for the query; a relevant item among them is a miss.
+        ks: cut-offs at which to note the items that were shown.
+        seed: of the order of equal scores.
+        budget: bytes that one chunk may take; a chunk has at least one query.
+
+    Raises:
+        ValueError: scores of the wrong shape, or a score that is not a number.
+    """
+    queries = len(targets[1]) - 1
+    size = max(1, min(4096, budget // (_BYTES_PER_SCORE * max(1, items))))
+    values = np.full(len(targets[0]), MISS, np.int64)
+    tied = np.zeros(len(targets[0]), bool)
+    covered = {k: np.zeros(items, bool) for k in ks}
+    for lo in range(0, queries, size):
+        hi = min(lo + size, queries)
+        scores = score(lo, hi)
+        if tuple(scores.shape) != (hi - lo, items):
+            raise ValueError(f"want scores of shape {(hi - lo, items)}, found {tuple(scores.shape)}")
+        if bool(torch.isnan(scores).any()):
+            raise ValueError(f"a score of the queries {lo} to {hi - 1} is not a number")
+        _exclude(scores, seen, lo, hi)
+        where = slice(int(targets[1][lo]), int(targets[1][hi]))
+        values[where], tied[where] = _chunk_ranks(scores, *_cut(targets, lo, hi), first=lo, seed=seed)
+        if covered:
+            shown = top(scores, max(ks), first=lo, seed=seed).cpu().numpy()
+            for k, mask in covered.items():
+                mask[shown[:, :k][shown[:, :k] >= 0]] = True
+    return Ranking(Ranks(values, targets[1]), tied, covered)
+
+
+def top(scores: Tensor, k: int, *, first: int = 0, seed: int = 0) -> Tensor:
+    """Item rows of the k best of each query, best first, int64 [q, k]; -1 where fewer are candidates.
+
+    Equal scores are ordered as in ``full_ranking``; -inf marks what is no candidate.
+
+    Args:
+        scores: [q, M].
+        k: how many.
+        first: number of the first of these queries, for the order of equal scores.
+        seed: as in ``full_ranking``.
+    """
+    width = min(k, scores.shape[1])
+    reach = min(k + 1, scores.shape[1])
+    best, rows = torch.topk(scores, reach, dim=1)
+    equal = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -torch.inf)).any(dim=1)
+    best, rows = best[:, :width], rows[:, :width].clone()
+    unsettled = torch.nonzero(equal).squeeze(1)
+    if len(unsettled):
+        rows[unsettled] = _settle(scores, best, unsettled, first, seed)
+    rows = rows.masked_fill(best == -torch.inf, -1)
+    return torch.nn.functional.pad(rows, (0, k - width), value=-1)
+
+
+def _settle(scores: Tensor, best: Tensor, queries: Tensor, first: int, seed: int) -> Tensor:
+    """Order the best of the given queries by (score, random key); [n, width]."""
+    width = best.shape[1]
+    within = scores.index_select(0, queries)
+    query, item = torch.nonzero(within >= best.index_select(0, queries)[:, -1:], as_tuple=True)
+    value = within[query, item]
+    order = torch.argsort(_keys(queries[query] + first, item, seed), stable=True)
+    order = order[torch.argsort(value[order], descending=True, stable=True)]
+    order = order[torch.argsort(query[order], stable=True)]
+    counts = torch.bincount(query, minlength=len(queries))
+    start = torch.cumsum(counts, 0) - counts
+    return item[order][start.unsqueeze(1) + torch.arange(width, device=scores.device)]
+
+
+def _exclude(scores: Tensor, seen: Ragged | None, lo: int, hi: int) -> None:
+    """Take the seen items out of the candidates, in place."""
+    if seen is None:
+        return
+    query, item = (torch.from_numpy(x).to(scores.device) for x in _pairs(*_cut(seen, lo, hi)))
+    scores[query, item] = -torch.inf
+
+
+def _chunk_ranks(scores: Tensor, values: Ints, offsets: Ints, *, first: int, seed: int) -> tuple[Ints, Bools]:
+    """Ranks and tied flags of the relevant items of one chunk."""
+    ranks, tied = np.full(len(values), MISS, np.int64), np.zeros(len(values), bool)
+    known = np.flatnonzero(values >= 0)
+    query_np = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[known]
+    query = torch.from_numpy(query_np).to(scores.device)
+    item = torch.from_numpy(values[known]).to(scores.device)
+    own = scores[query, item]
+    higher, equal = _compare(scores, query, own)
+    rank = 1 + higher
+    unsettled = torch.nonzero((equal > 1) & (own > -torch.inf)).squeeze(1)
+    if len(unsettled):
+        u = unsettled
+        rank[u] += _positions(scores, query[u], item[u], own[u], equal[u], first, seed)
+    rank[own == -torch.inf] = MISS
+    ranks[known] = rank.cpu().numpy()
+    tied[known[unsettled.cpu().numpy()]] = True
+    return ranks, tied
+
+
+def _compare(scores: Tensor, query: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """For each relevant item: how many items of its query score higher, and how many the same (itself included).
+
+    One relevant item a query is compared directly. For more, all scores of a query are sorted into the r + 1 buckets
+    between its relevant items' scores, at M log r instead of M r.
+    """
+    q = len(scores)
+    count = torch.bincount(query, minlength=q)
+    width = int(count.max()) if len(query) else 0
+    if width <= 1:
+        rows = scores if len(query) == q else scores.index_select(0, query)
+        threshold = own.unsqueeze(1)
+        return (rows > threshold).sum(dim=1), (rows == threshold).sum(dim=1)
+    slot = torch.arange(len(query), device=query.device) - (torch.cumsum(count, 0) - count)[query]
+    thresholds = torch.full((q, width), torch.inf, dtype=scores.dtype, device=scores.device)
+    thresholds[query, slot] = own
+    thresholds, order = torch.sort(thresholds, dim=1, stable=True)
+    higher = _above(scores, thresholds, right=False)
+    at_least = _above(scores, thresholds, right=True)
+    place = torch.empty_like(order).scatter_(1, order, torch.arange(width, device=order.device).expand_as(order))
+    place = place[query, slot]
+    return higher[query, place], at_least[query, place] - higher[query, place]
+
+
+def _above(scores: Tensor, thresholds: Tensor, *, right: bool) -> Tensor:
+    """How many scores of a row lie above each of its ascending thresholds, or at it too where ``right``; [q, r]."""
+    q, width = thresholds.shape
+    bucket = torch.searchsorted(thresholds, scores, right=right, out_int32=True)
+    bucket += torch.arange(q, dtype=torch.int32, device=scores.device).unsqueeze(1) * (width + 1)
+    counts = torch.bincount(bucket.flatten(), minlength=q * (width + 1)).view(q, width + 1)
+    return counts[:, 1:].flip(1).cumsum(1).flip(1)
+
+
+def _positions(
+    scores: Tensor, query: Tensor, item: Tensor, own: Tensor, equal: Tensor, first: int, seed: int
+) -> Tensor:
+    """Random position (from 0) of each tied relevant item among the items of its query with the same score.
+
+    In blocks, so that neither the comparison nor the tied pairs outgrow the chunk.
+    """
+    out = torch.empty_like(query)
+    block = max(1, len(scores))
+    for lo in range(0, len(query), block):
+        part = slice(lo, lo + block)
+        rows = scores.index_select(0, query[part])
+        which, other = torch.nonzero(rows == own[part].unsqueeze(1), as_tuple=True)
+        numbers = query[part] + first
+        before = _keys(numbers[which], other, seed) < _keys(numbers, item[part], seed)[which]
+        out[part] = torch.bincount(which[before], minlength=len(numbers))
+    return out
+
+
+def _keys(query: Tensor, item: Tensor, seed: int) -> Tensor:
+    """A 64-bit hash of (seed, query, item): two rounds of splitmix64 (Steele et al. 2014), wrapping int64
+    arithmetic."""
+    return _mix(_mix(query * _GOLDEN + seed) + item * _GOLDEN)
+
+
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_FIRST = 0xBF58476D1CE4E5B9 - 2**64
+_SECOND = 0x94D049BB133111EB - 2**64
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 30)) * _FIRST
+    x = (x ^ _shifted(x, 27)) * _SECOND
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """Logical right shift of int64."""
+    return (x >> by) & ((1 << (64 - by)) - 1)
+
+
+def _cut(ragged: Ragged, lo: int, hi: int) -> Ragged:
+    """The queries ``lo`` to ``hi`` of a ragged pair."""
+    values, offsets = ragged
+    return values[offsets[lo] : offsets[hi]], offsets[lo : hi + 1] - offsets[lo]
+
+
+def _pairs(values: Ints, offsets: Ints) -> tuple[Ints, Ints]:
+    """Query number and item row of every entry that is in the item table."""
+    query = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return query[values >= 0], values[values >= 0]
