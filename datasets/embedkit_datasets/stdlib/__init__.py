@@ -1,0 +1,1 @@
+"""Reading the standard library of the running interpreter as data: find, define, resolve, list calls."""
