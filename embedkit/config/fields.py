@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from embedkit.component import Config
 
 
@@ -44,3 +46,12 @@ class FieldOptions(Config):
     def infer(cls, column: ColumnSummary) -> float:
         """How well the column fits this type: 0 (not at all) to 1. The best type wins; below 0.1 nobody does."""
         raise TypeError(f"{cls.__name__} does not say which columns it fits")
+
+
+class VocabularyOptions(FieldOptions):
+    """Options of field types whose values get codes of their own. They hold for the domain: its fields may not contradict each other."""
+
+    min_count: int = Field(1, ge=1)
+    """Values seen less often in training share the unknown code."""
+    max_size: int | None = Field(None, ge=1)
+    """At most this many values get a code of their own, the most frequent ones; no bound when left out."""

@@ -186,15 +186,12 @@ def _hash_valid(array: pa.Array) -> U64:
         return _hash_lists(array.cast(pa.large_list(kind.value_type)))
     if t.is_struct(kind):
         return hash_arrays(array.flatten(), _STRUCT)
-    raise DataError(
-        f"values of type {kind} cannot be hashed: cast the column to numbers, text, times or lists of these"
-    )
+    raise DataError(f"values of type {kind} cannot be hashed: cast the column to numbers, text, times or lists of these")
 
 
 def _numbers(array: pa.Array) -> npt.NDArray[Any]:
-    return (
-        array.fill_null(0).to_numpy(zero_copy_only=False) if array.null_count else array.to_numpy(zero_copy_only=False)
-    )
+    numbers: npt.NDArray[Any] = array.fill_null(0).to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _hash_lists(array: pa.Array) -> U64:
@@ -204,7 +201,4 @@ def _hash_lists(array: pa.Array) -> U64:
     base, inverse = powers(len(items))
     sums = np.zeros(len(items) + 1, dtype=np.uint64)
     np.cumsum(items * inverse[: len(items)], out=sums[1:])
-    return splitmix64(
-        (sums[stop] - sums[start]) * base[start] + (stop - start).astype(np.uint64) * np.uint64(_GAMMA)
-        ^ np.uint64(_LIST)
-    )
+    return splitmix64((sums[stop] - sums[start]) * base[start] + (stop - start).astype(np.uint64) * np.uint64(_GAMMA) ^ np.uint64(_LIST))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -52,15 +54,8 @@ def canonical(values: pa.Array, like: pa.DataType | None = None) -> pa.Array:
     """
     kind = _kind_of(values.type)
     if kind is None:
-        raise DataError(
-            f"found values of type {values.type}, wanted integers, text, booleans, floats, dates or times: cast the column"
-        )
-    if (
-        values.type == pa.uint64()
-        and kind == pa.int64()
-        and pc.max(values).as_py() is not None
-        and pc.max(values).as_py() >= 1 << 63
-    ):
+        raise DataError(f"found values of type {values.type}, wanted integers, text, booleans, floats, dates or times: cast the column")
+    if values.type == pa.uint64() and kind == pa.int64() and pc.max(values).as_py() is not None and pc.max(values).as_py() >= 1 << 63:
         kind = pa.uint64()
     if kind == pa.timestamp("us") and values.type != kind:
         values = pc.floor_temporal(values, unit="microsecond") if values.type.unit == "ns" else values
@@ -80,9 +75,7 @@ def _convert(values: pa.Array, like: pa.DataType) -> pa.Array:
             return values.cast(like, safe=True)
         except pa.ArrowInvalid as error:
             detail = str(error).splitlines()[0]
-            raise DataError(
-                f"found {describe(values.type)} where {describe(like)} were seen in training ({detail})"
-            ) from error
+            raise DataError(f"found {describe(values.type)} where {describe(like)} were seen in training ({detail})") from error
     example = values.drop_null()
     if len(example) == 0:
         return pa.nulls(len(values), like)
@@ -107,3 +100,14 @@ def merge_kinds(one: pa.DataType, other: pa.DataType, *, domain: str) -> pa.Data
     raise DataError(
         f"domain '{domain}' would hold {describe(one)} and {describe(other)}: cast one of its columns, or give the fields domains of their own"
     )
+
+
+def missing_mask(values: pa.Array) -> npt.NDArray[np.bool_]:
+    """bool [n]: True where a value is missing, that is null or NaN."""
+    if pa.types.is_dictionary(values.type):
+        members = np.append(missing_mask(values.dictionary), np.True_)
+        return members.take(np.asarray(values.indices.fill_null(len(members) - 1)))
+    if pa.types.is_floating(values.type):
+        numbers: npt.NDArray[np.float64] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return np.isnan(numbers)
+    return np.asarray(values.is_null()) if values.null_count else np.zeros(len(values), dtype=np.bool_)

@@ -67,9 +67,8 @@ class Vocabulary:
         return self._lookup(values)
 
     def _encode_dictionary(self, values: pa.DictionaryArray) -> I64:
-        codes = np.append(self.encode_unique(values.dictionary), 0)
-        indices = values.indices.fill_null(len(values.dictionary)) if values.indices.null_count else values.indices
-        return codes[np.asarray(indices)]
+        codes = np.append(self.encode_unique(values.dictionary), np.int64(0))
+        return codes.take(np.asarray(values.indices.fill_null(len(values.dictionary))))
 
     def encode_unique(self, values: pa.Array) -> I64:
         """``encode`` for values that hardly repeat."""
@@ -104,9 +103,7 @@ class Vocabulary:
             low, high = int(numbers.min()), int(numbers.max())
             if high - low < _DENSE * len(numbers) + 1024:
                 return _Table(numbers, low, high)
-        return _Sorted(
-            keys if _bytes_like(self.values.type) else splitmix64(keys), hashed=_bytes_like(self.values.type)
-        )
+        return _Sorted(keys if _bytes_like(self.values.type) else splitmix64(keys), hashed=_bytes_like(self.values.type))
 
     @cached_property
     def _collisions(self) -> dict[Any, int]:
@@ -126,9 +123,7 @@ class Vocabulary:
         np.add.at(counts, codes[known] - 1, other.value_counts[known])
         fresh = canonical(other.values, like=self.values.type).filter(pa.array(~known))
         values = pa.concat_arrays([self.values, fresh])
-        return Vocabulary(
-            values, np.concatenate([counts, other.value_counts[~known]]), self.unknown_count + other.unknown_count
-        )
+        return Vocabulary(values, np.concatenate([counts, other.value_counts[~known]]), self.unknown_count + other.unknown_count)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -157,9 +152,7 @@ class Vocabulary:
             meta = json.loads((table.schema.metadata or {})[b"embedkit.vocabulary"])
             values, counts = table.column("value").combine_chunks(), table.column("count").combine_chunks().to_numpy()
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            raise BundleError(
-                f"{path} is not a vocabulary that embedkit wrote ({error}): train or copy the bundle again"
-            ) from error
+            raise BundleError(f"{path} is not a vocabulary that embedkit wrote ({error}): train or copy the bundle again") from error
         return cls(values, counts, int(meta["unknown_count"]))
 
 
@@ -205,9 +198,7 @@ class VocabularyBuilder:
             self._kind = values.type
         elif self._kind != values.type:
             self._kind = merge_kinds(self._kind, values.type, domain=self.domain)
-            self._pending = [
-                t.set_column(0, "value", canonical(t["value"].combine_chunks(), like=self._kind)) for t in self._pending
-            ]
+            self._pending = [t.set_column(0, "value", canonical(t["value"].combine_chunks(), like=self._kind)) for t in self._pending]
         return canonical(values, like=self._kind)
 
     def _settle(self) -> None:

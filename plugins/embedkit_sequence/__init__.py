@@ -8,6 +8,17 @@ from embedkit import hookimpl
 
 
 @hookimpl
+def register_field_types(register: Callable[..., None]) -> None:
+    """Lists of ids in order."""
+    register(
+        "sequence",
+        "embedkit_sequence.sequence:Sequence",
+        config="embedkit_sequence.fields:SequenceOptions",
+        summary="The ids of a list column, or of a user's earlier events, in order.",
+    )
+
+
+@hookimpl
 def register_trunks(register: Callable[..., None]) -> None:
     """Trunks that read tokens in order."""
     register(

@@ -8,6 +8,35 @@ from embedkit import hookimpl
 
 
 @hookimpl
+def register_field_types(register: Callable[..., None]) -> None:
+    """What the columns of a table are."""
+    register(
+        "number",
+        "embedkit_tabular.number:Number",
+        config="embedkit_tabular.fields:NumberOptions",
+        summary="A number, standardised on a linear or a logarithmic scale.",
+    )
+    register(
+        "category",
+        "embedkit_tabular.category:Category",
+        config="embedkit_tabular.fields:CategoryOptions",
+        summary="One of a set of integers, texts, booleans or dates.",
+    )
+    register(
+        "categories",
+        "embedkit_tabular.categories:Categories",
+        config="embedkit_tabular.fields:CategoriesOptions",
+        summary="A list of categories in no order that matters.",
+    )
+    register(
+        "timestamp",
+        "embedkit_tabular.timestamp:Timestamp",
+        config="embedkit_tabular.fields:TimestampOptions",
+        summary="A date or moment: hour, weekday and day of the year as angles, and the trend.",
+    )
+
+
+@hookimpl
 def register_encoders(register: Callable[..., None]) -> None:
     """Encoders of dense columns."""
     register(

@@ -8,6 +8,17 @@ from embedkit import hookimpl
 
 
 @hookimpl
+def register_field_types(register: Callable[..., None]) -> None:
+    """Text as hashed words and n-grams."""
+    register(
+        "text",
+        "embedkit_text.text:Text",
+        config="embedkit_text.fields:TextOptions",
+        summary="Free text or identifiers, as hashes of words and character n-grams.",
+    )
+
+
+@hookimpl
 def register_encoders(register: Callable[..., None]) -> None:
     """Encoders of text."""
     register(

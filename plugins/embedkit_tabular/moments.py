@@ -1,0 +1,75 @@
+"""Statistics of a stream of numbers that do not depend on how the stream is cut into arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.data.hashing import splitmix64
+
+F64 = npt.NDArray[np.float64]
+_BLOCK = 65_536
+_SAMPLE = 65_536
+
+
+class Moments:
+    """Mean and standard deviation, united block by block (Chan, Golub, LeVeque 1983); blocks are of fixed size whatever the arrays are."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self._squares = 0, 0.0, 0.0
+        self.low, self.high = np.inf, -np.inf
+        self._rest: F64 = np.empty(0)
+
+    def observe(self, values: F64) -> None:
+        """See finite values, float64 [n], of size below 1e150."""
+        if len(values) == 0:
+            return
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        values = np.concatenate([self._rest, values])
+        whole = len(values) // _BLOCK * _BLOCK
+        for start in range(0, whole, _BLOCK):
+            self._unite(values[start : start + _BLOCK])
+        self._rest = values[whole:].copy()
+
+    def _unite(self, block: F64) -> None:
+        n, mean = len(block), float(block.mean())
+        total, shift = self.count + n, mean - self.mean
+        self._squares += float(np.square(block - mean).sum()) + shift * shift * self.count * n / total
+        self.mean += shift * n / total
+        self.count = total
+
+    def finish(self) -> tuple[float, float]:
+        """Mean and standard deviation. The deviation is 1 where all values are equal, and (0, 1) stands for no values at all."""
+        if len(self._rest):
+            self._unite(self._rest)
+            self._rest = self._rest[:0]
+        if self.count == 0:
+            return 0.0, 1.0
+        deviation = float(np.sqrt(self._squares / self.count))
+        constant = self.low == self.high or deviation <= 1e-13 * abs(self.mean)
+        return (self.low, 1.0) if self.low == self.high else (self.mean, 1.0 if constant else deviation)
+
+
+class Sample:
+    """A uniform sample of at most 65,536 values: those whose place in the stream hashes lowest, so the draw repeats exactly."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._values: F64 = np.empty(0)
+        self._ranks = np.empty(0, dtype=np.uint64)
+
+    def observe(self, values: F64) -> None:
+        """See values, float64 [n]."""
+        ranks = splitmix64(np.arange(self._seen, self._seen + len(values), dtype=np.uint64))
+        self._seen += len(values)
+        values, ranks = np.concatenate([self._values, values]), np.concatenate([self._ranks, ranks])
+        if len(values) > _SAMPLE:
+            keep = np.argpartition(ranks, _SAMPLE)[:_SAMPLE]
+            values, ranks = values[keep], ranks[keep]
+        self._values, self._ranks = values, ranks
+
+    def quantiles(self, bins: int) -> F64:
+        """Edges of ``bins`` equally filled bins, float64 [bins + 1], ascending; empty when nothing was seen."""
+        if len(self._values) == 0:
+            return np.empty(0)
+        return np.quantile(self._values, np.linspace(0.0, 1.0, bins + 1))
