@@ -14,7 +14,6 @@ from embedkit.nn.named import Named
 from embedkit.nn.pooling import masked_mean, ordered_fields, running_mean, without_empty
 from embedkit.nn.trunk import Trunk, TrunkContext
 from embedkit.nn.values import Tokens
-
 from embedkit_sequence.configs import TransformerConfig
 
 
@@ -28,9 +27,10 @@ class Block(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
         self.norm_hidden = nn.LayerNorm(dim)
-        self.hidden = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.wide = nn.Linear(dim, hidden)
+        self.narrow = nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(dropout)
-        for linear in (self.out, self.hidden[2]):  # what enters the residual sum starts small, the smaller the deeper the stack
+        for linear in (self.out, self.narrow):  # what enters the residual sum starts small, the smaller the deeper the stack
             nn.init.normal_(linear.weight, std=0.02 / math.sqrt(2 * depth))
             nn.init.zeros_(linear.bias)
 
@@ -39,7 +39,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         x = x + self.dropout(self.out(seen.transpose(1, 2).flatten(2)))
-        return x + self.dropout(self.hidden(self.norm_hidden(x)))
+        hidden: Tensor = self.narrow(F.gelu(self.wide(self.norm_hidden(x))))
+        return x + self.dropout(hidden)
 
 
 class Transformer(Trunk):
@@ -135,7 +136,8 @@ class Transformer(Trunk):
     def _pooled(self, tokens: Tokens, window: str | None) -> Tensor:
         if self.query is not None:
             scores = self.query(tokens.x).float().masked_fill(tokens.pad.unsqueeze(-1), torch.finfo(torch.float32).min)
-            return (scores.softmax(1) * tokens.x).sum(1)
+            pooled: Tensor = (scores.softmax(1) * tokens.x).sum(1)
+            return pooled
         if self.config.pooling == "mean":
             return masked_mean(tokens.x, tokens.pad) if window is None else running_mean(tokens, window, self._ordered)
         return self._last(tokens) if window is None else tokens.x[:, tokens.spans[window]]
@@ -143,7 +145,7 @@ class Transformer(Trunk):
     def _last(self, tokens: Tokens) -> Tensor:
         """The state of each row's last token of the field that is read; of its last token at all where that field gives none."""
         rank = torch.arange(1, tokens.x.shape[1] + 1, device=tokens.x.device)
-        if self._read in tokens.spans:
+        if self._read is not None and self._read in tokens.spans:
             rank[tokens.spans[self._read]] += tokens.x.shape[1]
         last = rank.masked_fill(tokens.pad, 0).argmax(1)
         return tokens.x.gather(1, last.view(-1, 1, 1).expand(-1, 1, tokens.x.shape[2])).squeeze(1)

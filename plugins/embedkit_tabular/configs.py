@@ -36,7 +36,7 @@ class MlpConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of each hidden layer's outputs that is dropped while training."""
     residual: bool = True
-    """Add the mean of the fields to the result, so that the trunk starts out near a mean and learns what to add to it."""
+    """Add the mean of the tokens to the result, so that the trunk starts out near a mean and learns what to add to it."""
 
 
 class MeanConfig(Config):

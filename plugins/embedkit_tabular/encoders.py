@@ -11,7 +11,6 @@ from embedkit.data.columns import Column
 from embedkit.nn.encoder import Encoder, EncoderContext
 from embedkit.nn.named import Named
 from embedkit.schema import FieldSpec
-
 from embedkit_tabular.configs import NumberEncoderConfig, TimestampEncoderConfig
 
 

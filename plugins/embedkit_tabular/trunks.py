@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,6 @@ from embedkit.errors import UsageError
 from embedkit.nn.pooling import masked_mean, ordered_fields, running_mean, without_empty
 from embedkit.nn.trunk import Trunk, TrunkContext
 from embedkit.nn.values import Tokens
-
 from embedkit_tabular.configs import AttentionConfig, MeanConfig, MlpConfig
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -29,7 +29,7 @@ class Mlp(Trunk):
         super().__init__(config, context=context)
         widths = [len(context.fields) * context.dim, *config.hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), ACTIVATIONS[config.activation]()]
             if config.dropout:
                 layers.append(nn.Dropout(config.dropout))

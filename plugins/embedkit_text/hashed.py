@@ -13,7 +13,6 @@ from embedkit.data.columns import Column
 from embedkit.nn.encoder import Encoder, EncoderContext
 from embedkit.nn.named import attribute
 from embedkit.schema import FieldSpec
-
 from embedkit_text.configs import HashedTextConfig
 
 

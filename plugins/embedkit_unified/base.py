@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from embedkit.data.columns import Column, padded
 from embedkit.nn.encoder import Encoder, EncoderContext
 from embedkit.schema import FieldSpec
-
 from embedkit_unified.configs import TableConfig
 
 

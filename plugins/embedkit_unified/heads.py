@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from embedkit.nn.head import Head, HeadContext
-
 from embedkit_unified.configs import LinearConfig, MatryoshkaConfig
 
 
