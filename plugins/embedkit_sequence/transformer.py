@@ -39,8 +39,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         x = x + self.dropout(self.out(seen.transpose(1, 2).flatten(2)))
-        hidden: Tensor = self.narrow(F.gelu(self.wide(self.norm_hidden(x))))
-        return x + self.dropout(hidden)
+        out: Tensor = x + self.dropout(self.narrow(F.gelu(self.wide(self.norm_hidden(x)))))
+        return out
 
 
 class Transformer(Trunk):
