@@ -6,14 +6,17 @@ Every stream's untouched batch is a view named after the stream; an augmentation
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from torch import Generator, Tensor
 
 from embedkit.component import Component
 from embedkit.data.batch import Batch
+from embedkit.schema import Schema
 
 Fill = Literal["replace", "drop"]
 
@@ -57,8 +60,32 @@ class Random:
     local: Generator
 
 
+@dataclass(frozen=True)
+class AugmentationContext:
+    """What an augmentation is built from besides its options.
+
+    Attributes:
+        schema: fields and towers.
+        table: table whose rows the stream draws.
+        fields: the fields that the stream's batches hold, in the schema's order.
+        makes: how many views the run file names.
+        mutual_information: fields of ``table`` → float64 [k, k], in nats, bias corrected (decision 15). Slow: call it once.
+    """
+
+    schema: Schema
+    table: str
+    fields: tuple[str, ...]
+    makes: int
+    mutual_information: Callable[[Sequence[str]], npt.NDArray[np.float64]]
+
+
 class Augmentation(Component):
-    """Makes one or more linked views of a view in one draw."""
+    """Makes one or more linked views of a view in one draw. ``config`` is its options, ``context`` an ``AugmentationContext``."""
+
+    context: AugmentationContext
+
+    def __init__(self, config: Any, *, context: AugmentationContext) -> None:
+        super().__init__(config, context=context)
 
     @abstractmethod
     def __call__(self, view: View, random: Random) -> Sequence[View]:

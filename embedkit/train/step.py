@@ -1,0 +1,227 @@
+"""StepModule: one training step as a module, so that DDP and torch.compile can wrap it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from embedkit.config.model import Schedule
+from embedkit.errors import PluginError
+from embedkit.nn.model import Model
+from embedkit.nn.values import Outputs
+from embedkit.train.loss import Forward, Loss, LossResult
+from embedkit.train.schedule import Clock
+from embedkit.views import Random, View
+
+Key = tuple[str, str, str]
+"""(network, tower, view): what a forward is remembered by (decision 13)."""
+
+
+@dataclass(frozen=True)
+class WeightedLoss:
+    """A loss of a stage: its name in the log, its weight, and the prefixes that its towers share (ascending, the last one whole)."""
+
+    name: str
+    loss: Loss
+    weight: float | Schedule
+    prefixes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What one step gives.
+
+    Attributes:
+        total: weighted sum of the losses, a scalar with gradient.
+        scalars: name of a loss, or ``loss/part`` → detached scalar, before the weight.
+        kept: name of a loss → what its ``forward`` kept for ``after_update``.
+        step: the step, for ``after_update``.
+    """
+
+    total: Tensor
+    scalars: dict[str, Tensor]
+    kept: dict[str, Mapping[str, Tensor]]
+    step: StepView
+
+
+class StepView:
+    """One step as a loss sees it (the protocol ``Step``): remembers forwards, whoever asks first."""
+
+    def __init__(self, module: StepModule, views: Mapping[str, View], clock: Clock, random: Random) -> None:
+        self._module = module
+        self._memo: dict[Key, Outputs] = {}
+        self.views = views
+        self.clock = clock
+        self.random = random
+
+    @property
+    def progress(self) -> float:
+        """Share of the stage that is done, 0 to 1."""
+        return self.clock.progress
+
+    def value(self, number: float | Schedule) -> float:
+        """What a scheduled option is at this step."""
+        return self.clock.value(number)
+
+    def run(self, view: str, tower: str, network: str = "student", layers: tuple[int, ...] = ()) -> Outputs:
+        """The outputs of a tower for a view; see ``Step``.
+
+        Raises:
+            PluginError: the forward was not named in any loss's needs.
+        """
+        key = (network, tower, view)
+        found = self._memo.get(key)
+        if found is None:
+            found = self._memo[key] = self._module.outputs(key, self.views)
+        missing = [layer for layer in layers if layer not in found.layers]
+        if missing:
+            raise PluginError(f"a loss asked for layers {missing} of tower '{tower}' on view '{view}', which no loss's needs name")
+        return found
+
+    def narrow(self, dim: int) -> NarrowStep:
+        """The same step with every output cut to its first ``dim`` numbers."""
+        return NarrowStep(self, dim)
+
+
+class NarrowStep:
+    """A step whose outputs are cut to a prefix and normalised again."""
+
+    def __init__(self, step: StepView, dim: int) -> None:
+        self._step = step
+        self._dim = dim
+        self._memo: dict[Key, Outputs] = {}
+        self.views = step.views
+        self.random = step.random
+
+    @property
+    def progress(self) -> float:
+        """As the whole step's."""
+        return self._step.progress
+
+    def value(self, number: float | Schedule) -> float:
+        """As the whole step's."""
+        return self._step.value(number)
+
+    def run(self, view: str, tower: str, network: str = "student", layers: tuple[int, ...] = ()) -> Outputs:
+        """As the whole step's, cut."""
+        key = (network, tower, view)
+        found = self._memo.get(key)
+        if found is None:
+            found = self._memo[key] = self._step.run(view, tower, network, layers).prefix(self._dim)
+        return found
+
+    def narrow(self, dim: int) -> NarrowStep:
+        """Cut the whole step instead."""
+        return NarrowStep(self._step, dim)
+
+
+class StepModule(nn.Module):
+    """The student, the losses and the teacher networks of a stage; ``forward`` is one step.
+
+    Args:
+        student: the model that is trained.
+        losses: the losses with their weights.
+        networks: further networks by name; they run in eval mode and without gradient.
+        autocast: type of the student's and the networks' forwards; None for float32. Losses compute in float32 either way.
+    """
+
+    def __init__(
+        self,
+        student: Model,
+        losses: list[WeightedLoss],
+        networks: Mapping[str, Model] | None = None,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.losses = nn.ModuleDict({weighted.name: weighted.loss for weighted in losses})
+        self.networks = nn.ModuleDict(networks or {})
+        self.weighted = tuple(losses)
+        self.autocast = autocast
+        self._plan = plan_forwards([weighted.loss for weighted in losses])
+        self.train()
+
+    def train(self, mode: bool = True) -> StepModule:
+        """Networks other than the student stay in eval mode."""
+        super().train(mode)
+        self.networks.eval()
+        return self
+
+    def forward(self, views: Mapping[str, View], clock: Clock, random: Random) -> StepResult:
+        """Run every loss, and with it every forward that a loss pulls.
+
+        Args:
+            views: streams and augmented views by name.
+            clock: where the stage is.
+            random: the step's generators.
+        """
+        step = StepView(self, views, clock, random)
+        total: Tensor | None = None
+        scalars: dict[str, Tensor] = {}
+        kept: dict[str, Mapping[str, Tensor]] = {}
+        for weighted in self.weighted:
+            result = _over_prefixes(weighted, step)
+            scalars[weighted.name] = result.loss.detach()
+            for part, value in result.parts.items():
+                scalars[f"{weighted.name}/{part}"] = value
+            if result.keep:
+                kept[weighted.name] = result.keep
+            weight = clock.value(weighted.weight)
+            term = result.loss if weight == 1.0 else result.loss * weight
+            total = term if total is None else total + term
+        assert total is not None
+        return StepResult(total, scalars, kept, step)
+
+    def outputs(self, key: Key, views: Mapping[str, View]) -> Outputs:
+        """Run one planned forward. Called by the step, once a key."""
+        network, tower, view = key
+        if key not in self._plan:
+            raise PluginError(f"a loss asked for tower '{tower}' of network '{network}' on view '{view}', which no loss's needs name")
+        layers = self._plan[key]
+        if network == "student":
+            return self._run(self.student, views[view], tower, layers)
+        with torch.no_grad():
+            return self._run(self.networks[network], views[view], tower, layers)
+
+    def _run(self, model: nn.Module, view: View, tower: str, layers: tuple[int, ...]) -> Outputs:
+        if self.autocast is None:
+            found: Outputs = model(view, tower, layers=layers)
+            return found
+        device = next(model.parameters()).device
+        with torch.autocast(device.type, self.autocast):
+            found = model(view, tower, layers=layers)
+        return found
+
+    def after_update(self, result: StepResult) -> None:
+        """Let losses change their queues, centres and prototypes, after the optimiser's step."""
+        with torch.no_grad():
+            for weighted in self.weighted:
+                weighted.loss.after_update(result.step, result.kept.get(weighted.name, {}))
+
+
+def plan_forwards(losses: list[Loss]) -> dict[Key, tuple[int, ...]]:
+    """Every forward that the losses' needs name, with the union of the layers asked for."""
+    plan: dict[Key, tuple[int, ...]] = {}
+    for loss in losses:
+        for need in loss.needs.forwards:
+            key = key_of(need)
+            plan[key] = tuple(sorted({*plan.get(key, ()), *need.layers}))
+    return plan
+
+
+def key_of(need: Forward) -> Key:
+    """What a forward is remembered by."""
+    return need.network, need.tower, need.view
+
+
+def _over_prefixes(weighted: WeightedLoss, step: StepView) -> LossResult:
+    """The loss, or its mean over the prefixes with equal weights (MRL, Kusupati et al. 2022). Parts and kept tensors: the whole width's."""
+    if not weighted.loss.per_prefix or len(weighted.prefixes) < 2:
+        whole: LossResult = weighted.loss(step)
+        return whole
+    results = [weighted.loss(step.narrow(dim)) for dim in weighted.prefixes]
+    mean = torch.stack([result.loss for result in results]).mean()
+    return LossResult(mean, results[-1].parts, results[-1].keep)

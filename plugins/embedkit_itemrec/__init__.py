@@ -1,0 +1,41 @@
+"""Two-tower item recommendation (Yao et al. 2021): the loss, the maskings, the ranking evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from embedkit import hookimpl
+
+
+@hookimpl
+def register_losses(register: Any) -> None:
+    """Register ``sampled_softmax``."""
+    register(
+        "sampled_softmax",
+        "embedkit_itemrec.sampled_softmax:SampledSoftmax",
+        config="embedkit_itemrec.configs:SampledSoftmaxConfig",
+        summary="Softmax over the batch's targets, corrected for how often each is drawn.",
+    )
+
+
+@hookimpl
+def register_augmentations(register: Any) -> None:
+    """Register ``random_masking``, ``correlated_masking`` and ``field_masking``."""
+    register(
+        "random_masking",
+        "embedkit_itemrec.masking:RandomMasking",
+        config="embedkit_itemrec.configs:RandomMaskingConfig",
+        summary="Two views that hide complementary random halves of the fields.",
+    )
+    register(
+        "correlated_masking",
+        "embedkit_itemrec.masking:CorrelatedMasking",
+        config="embedkit_itemrec.configs:CorrelatedMaskingConfig",
+        summary="Two views that hide complementary halves; fields that tell of each other are hidden together.",
+    )
+    register(
+        "field_masking",
+        "embedkit_itemrec.masking:FieldMasking",
+        config="embedkit_itemrec.configs:FieldMaskingConfig",
+        summary="Views that hide the fields named for them.",
+    )
