@@ -9,9 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from embedkit.data.columns import Column
 from embedkit.errors import UsageError
-from embedkit.nn.encoder import drop_values
 from embedkit.views import Augmentation, AugmentationContext, Random, View
 from embedkit_itemrec.configs import FieldMaskingConfig, MaskingConfig
 
@@ -88,16 +86,17 @@ class ComplementaryMasking(Augmentation):
         return first, second
 
     def _dropped(self, view: View, local: Generator) -> View:
-        """The view without a random share of the single values of its visible list fields."""
+        """The view with a random share of the single values of its visible list fields hidden too."""
         share = self.config.value_dropout
         if share == 0.0:
             return view
-        columns: dict[str, Column] = dict(view.batch.columns)
+        values = dict(view.hidden_values)
         for name in (*self.keys, *self.free, *self.dealt):
-            column = columns[name]
+            column = view.batch.columns[name]
             if column.ragged and name not in view.hidden:
-                columns[name] = drop_values(column, _coins(column.values, share, local))
-        return replace(view, batch=replace(view.batch, columns=columns))
+                coins = _coins(column.values, share, local)
+                values[name] = coins if name not in values else values[name] | coins
+        return replace(view, hidden_values=values)
 
 
 class RandomMasking(ComplementaryMasking):
