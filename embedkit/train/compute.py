@@ -1,0 +1,113 @@
+"""Where it is computed: device, threads, determinism, seeds, and the facts that a resumed run must share (decision 18)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from embedkit.config.model import ComputeConfig
+from embedkit.errors import UsageError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a run file's ``compute.device`` means.
+
+    Raises:
+        UsageError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"compute.device: '{name}' is no device; write auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"compute.device: '{name}' is not supported; write auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"compute.device: there is no '{name}' here ({torch.cuda.device_count()} GPUs found); write auto or cpu")
+    return device
+
+
+def set_up(config: ComputeConfig) -> torch.device:
+    """Set threads and torch's deterministic algorithms; return the device."""
+    device = choose_device(config.device)
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    return device
+
+
+def autocast_type(config: ComputeConfig) -> torch.dtype | None:
+    """Type of forwards under autocast, None for float32."""
+    return torch.bfloat16 if config.precision == "bfloat16" else None
+
+
+def facts(device: torch.device, data_path: str) -> dict[str, Any]:
+    """What bit-equality of a resumed run depends on, for the checkpoint."""
+    found: dict[str, Any] = {
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "data_path": data_path,
+    }
+    return found
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A seed of 63 bits for one purpose of a run; equal names give equal seeds, other names unrelated ones."""
+    text = "/".join([str(seed), *(str(name) for name in names)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators (dropout, and what plugins may use)."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - plugins may use the legacy generator
+    random.seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run with torch's global generators seeded, and put them back."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def global_state() -> dict[str, Any]:
+    """State of the global generators, as tensors and JSON values."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    version, internal, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": {
+            "name": str(name),
+            "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            "rest": [int(position), int(has_gauss), float(cached)],
+        },
+        "python": {"version": version, "internal": torch.tensor(internal, dtype=torch.int64), "gauss": gauss},
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = list(torch.cuda.get_rng_state_all())
+    return state
+
+
+def load_global_state(state: dict[str, Any]) -> None:
+    """Put back what ``global_state`` returned."""
+    torch.set_rng_state(state["torch"])
+    numpy, python = state["numpy"], state["python"]
+    np.random.set_state((numpy["name"], numpy["keys"].numpy().astype(np.uint32), *numpy["rest"]))  # noqa: NPY002
+    random.setstate((python["version"], tuple(python["internal"].tolist()), python["gauss"]))
+    if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
