@@ -29,7 +29,7 @@ def check_tables(config: RunConfig, problems: Problems) -> None:
             problems.add(at, "only an event table joins others; name the column of its users as user")
         if table.position is not None and table.user is None:
             problems.add(f"{at}.position", "orders a user's events; name the column of the users as user")
-        if table.key is not None and table.group is not None:
+        if table.group is not None and table.key not in (None, table.group.by):
             problems.add(f"{at}.key", f"the key of a grouped table is the column it is grouped by, '{table.group.by}'; leave key out")
         if table.split is not None:
             _check_split(table, table.split, f"{at}.split", problems)

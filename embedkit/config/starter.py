@@ -1,0 +1,205 @@
+"""Write down what ``infer`` guessed as a run file that a person can read and change."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from embedkit.config.facts import TableFacts
+from embedkit.config.infer import Events, Guess, default_split, fields_by_name, infer
+from embedkit.errors import UsageError
+from embedkit.files import atomic_write
+from embedkit.registry import Registry
+
+
+def write_starter(paths: Sequence[Path], out: Path, registry: Registry, *, name: str | None = None, force: bool = False) -> None:
+    """Infer a run file from tables and write it.
+
+    Args:
+        paths: Parquet or CSV files.
+        out: the run file.
+        registry: whose field types decide what columns are.
+        name: name of the run; that of ``out``'s folder when left out.
+        force: overwrite ``out``.
+
+    Raises:
+        UsageError: ``out`` is there, or nothing can be made of the tables.
+        DataError: a table is missing, empty or damaged.
+    """
+    out = Path(out)
+    if out.exists() and not force:
+        raise UsageError(f"{out}: is there already; choose another with --out, or overwrite it with --force")
+    base = out.resolve().parent
+    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", base.name).strip("-._") or "run"
+    atomic_write(out, starter(infer(paths, registry), name=name, base=base))
+
+
+def starter(guess: Guess, *, name: str, base: Path) -> str:
+    """The text of a run file; paths of tables are relative to ``base`` where they lie below it.
+
+    Raises:
+        UsageError: no column is left that a tower could read.
+    """
+    named = fields_by_name(guess)
+    lines = [
+        "# Inferred by `embedkit init` from the tables named below: read it through, change what was guessed wrong,",
+        "# check it with `embedkit config check`, and train with `embedkit train`.",
+        "format = 1",
+        f"name = {_toml(name)}",
+        "seed = 0",
+    ]
+    lines += _tables(guess, base)
+    if guess.events is None:
+        lines += _alone(guess, named)
+    else:
+        lines += _with_events(guess, guess.events, named)
+    return "\n".join(lines) + "\n"
+
+
+def _tables(guess: Guess, base: Path) -> list[str]:
+    lines: list[str] = []
+    events = guess.events
+    items = "items" if guess.grouped is not None else guess.items.name
+    lines += ["", f"[tables.{items}]", f"uri = {_toml(_uri(guess.items, base))}"]
+    if guess.grouped is not None and events is not None:
+        group = {"by": guess.item_key, **guess.grouped}
+        lines[-2] += "  # derived from the events: one row an item"
+        lines += [f"where = {_toml(events.where)}"] if events.where else []
+        lines += [f"group = {_toml(group)}"]
+    elif guess.item_key is not None:
+        lines += [f"key = {_toml(guess.item_key)}"]
+        if events is None:
+            lines += [f"split = {_toml({'by': 'hash', 'key': [guess.item_key], 'valid': 0.1})}"]
+    else:
+        lines += ["# key = \"…\"  # no column is unique and complete; embedding and searching need one"]
+    if guess.users is not None:
+        lines += ["", f"[tables.{guess.users.name}]", f"uri = {_toml(_uri(guess.users, base))}", f"key = {_toml(guess.user_key)}"]
+    if events is not None:
+        lines += _event_table(events, base)
+    return lines
+
+
+def _event_table(events: Events, base: Path) -> list[str]:
+    lines = ["", f"[tables.{events.table.name}]  # one row an event", f"uri = {_toml(_uri(events.table, base))}"]
+    if events.where:
+        lines += [f"where = {_toml(events.where)}"]
+    lines += [f"join = {_toml(events.joins)}", f"user = {_toml(events.user)}"]
+    if events.time:
+        lines += [f"time = {_toml(events.time)}"]
+    elif events.position:
+        lines += [f"position = {_toml(events.position)}"]
+    else:
+        lines += ["# no column orders the events, so a history is the set of a user's training items"]
+    return [*lines, f"split = {_toml(default_split(events))}"]
+
+
+def _field_lines(guess: Guess, named: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = ["", "[fields]"]
+    for name, found in named.items():
+        table = {"table": found["table"], "type": found["type"]}
+        if found["column"] != name:
+            table["column"] = found["column"]
+        if found["column"] == guess.item_key and found["table"] != getattr(guess.users, "name", None) and guess.events is not None:
+            table["domain"] = "item"
+        lines.append(f"{_key(name)} = {_toml(table)}")
+    if guess.events is not None:
+        history = {"table": guess.events.table.name, "type": "sequence", "domain": "item", "max_length": 50}
+        lines.append(f"history = {_toml(history)}  # the user's earlier items; they share table rows with the item's own id")
+    for table, columns in guess.left.items():
+        lines += [f"# left out: {table}.{column} ({why})" for column, why in columns.items()]
+    return lines
+
+
+def _with_events(guess: Guess, events: Events, named: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    items = "items" if guess.grouped is not None else guess.items.name
+    item = [name for name, found in named.items() if found["table"] == items]
+    user = ["history", *(name for name, found in named.items() if found["table"] != items)]
+    size = _batch(events.table.rows)
+    count = events.table.columns[events.item].unique if guess.grouped is not None else guess.items.rows
+    cutoffs = [10, 50] if count >= 100 else [max(1, min(10, count // 5))]
+    stream = {"table": events.table.name, "rows": "events", "sampler": "shuffle", "size": size}
+    loss = {"use": "sampled_softmax", "query": "user", "target": "item", "correct_popularity": True, "temperature": 0.07}
+    repeats = events.repeats > 0.05
+    why = f"{events.repeats:.0%} of the events repeat an earlier one of the same user and item"
+    return [
+        *_field_lines(guess, named),
+        *_towers({"item": item, "user": user}),
+        *_stage(stream, [], [loss], {"metric": f"ndcg@{cutoffs[0]}", "patience": 3}),
+        "",
+        "[[evaluate]]",
+        'use = "retrieval"',
+        'query = "user"',
+        'target = "item"',
+        f"k = {_toml(cutoffs)}",
+        f"exclude_seen = {_toml(not repeats)}  # {why}",
+        *_index(),
+    ]
+
+
+def _alone(guess: Guess, named: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    table = guess.items.name
+    features = [name for name, found in named.items() if found["column"] != guess.item_key]
+    if len(features) < 2:  # one column has no other half to be told from, so the id takes part
+        features = list(named)
+    if len(features) < 2:
+        raise UsageError(f"init: {guess.items.path} has fewer than two columns to learn from ({', '.join(guess.items.columns)}); add columns or events")
+    shown = {name: found for name, found in named.items() if name in features}
+    view = {"use": "random_masking", "of": "main", "makes": ["a", "b"], "fields": features}
+    loss = {"use": "info_nce", "tower": "item", "views": ["a", "b"], "temperature": 0.1}
+    stream = {"table": table, "sampler": "uniform", "size": _batch(guess.items.rows)}
+    validate = {"metric": "loss", "patience": 3} if guess.item_key else None
+    return [
+        *_field_lines(guess, shown),
+        "# Leave out what must not shape the vectors, such as the label of a later task.",
+        *_towers({"item": features}),
+        *_stage(stream, [view], [loss], validate),
+        *_index(),
+    ]
+
+
+def _towers(towers: Mapping[str, Sequence[str]]) -> list[str]:
+    return ["", "[towers]", *(f"{name} = {_toml(list(fields))}" for name, fields in towers.items()), "", "[model]", "dim = 64"]
+
+
+def _stage(stream: Mapping[str, Any], views: Sequence[Any], losses: Sequence[Any], validate: Mapping[str, Any] | None) -> list[str]:
+    lines = ["", "[[stages]]", 'use = "train"', "epochs = 10", f"streams.main = {_toml(stream)}"]
+    if views:
+        lines.append(f"views = [{', '.join(_toml(view) for view in views)}]")
+    lines.append(f"losses = [{', '.join(_toml(loss) for loss in losses)}]")
+    lines.append(f"optimizer = {_toml({'use': 'adamw', 'lr': 0.002})}")
+    if validate is not None:
+        lines.append(f"validate = {_toml(validate)}")
+    return lines
+
+
+def _index() -> list[str]:
+    return ["", "[index]", 'use = "hnsw"']
+
+
+def _batch(rows: int) -> int:
+    """A power of two, at most 1024, that gives an epoch some steps."""
+    size = 1024
+    while size > 8 and size * 16 > rows:
+        size //= 2
+    return size
+
+
+def _uri(table: TableFacts, base: Path) -> str:
+    path = table.path.resolve()
+    return path.relative_to(base.resolve()).as_posix() if path.is_relative_to(base.resolve()) else path.as_posix()
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    """A value on one line."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(str(key))} = {_toml(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
