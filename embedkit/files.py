@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from embedkit.errors import DataError, EmbedkitError, UsageError
@@ -46,9 +46,7 @@ def write_errors(path: Path | str) -> Iterator[None]:
         if getattr(error, "errno", None) == errno.EROFS:
             raise UsageError(f"{path}: lies on a read-only disk; choose another place") from error
         if isinstance(error, (NotADirectoryError, FileExistsError)):
-            raise UsageError(
-                f"{path}: a file stands where a folder is wanted ({error.filename}); choose another place"
-            ) from error
+            raise UsageError(f"{path}: a file stands where a folder is wanted ({error.filename}); choose another place") from error
         raise
 
 
@@ -183,6 +181,29 @@ def _swap_in(beside: Path, path: Path) -> None:
         os.rename(aside, path)
         raise
     _remove(aside)
+
+
+@contextmanager
+def locked(path: Path | str, what: str) -> Iterator[None]:
+    """Hold the lock file ``path``; ``what`` (such as "the index shop/") stands in the message. The lock ends with the
+    process.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    with ExitStack() as stack:
+        with write_errors(path):
+            handle = stack.enter_context(open(path, "ab"))
+        if os.name == "posix":
+            import fcntl
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(f"{what} is being written by another process; wait until it is done") from error
+        yield
 
 
 def append_line(path: Path | str, line: str) -> None:

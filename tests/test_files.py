@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from embedkit import files
 from embedkit.errors import DataError, UsageError
+from embedkit.testing.disk import tiny_disk
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
@@ -50,9 +50,7 @@ def test_a_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "full"), RuntimeError("x: No space left on device (os error 28)")]
-)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("x: No space left on device (os error 28)")])
 def test_a_full_disk_is_one_sentence(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(DataError, match=r"a\.bin: no space left on the disk"), files.atomic_file(tmp_path / "a.bin"):
         raise error
@@ -102,14 +100,7 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("may not mount a tmpfs here")
-    try:
+    with tiny_disk(tmp_path / "disk", "256k") as disk:
         with pytest.raises(DataError, match="no space left"):
             files.atomic_write(disk / "big", b"x" * 1_000_000)
         assert os.listdir(disk) == []
@@ -117,5 +108,3 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no space left"):
             files.append_line(disk / "lines", "y" * 1_000_000)
         assert files.read_lines(disk / "lines") == ["first"]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)

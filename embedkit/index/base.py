@@ -1,7 +1,9 @@
 """Index: the protocol of nearest-neighbour backends. Registered with ``register_indexes``.
 
-A backend knows rows (0 … M-1, in the order they were given) and inner products; ids, full vectors, filters by attribute, prefixes and
-the checks of spaces belong to ``IndexBundle``. Scores are inner products: larger is nearer. For the cosine metric the vectors and
+A backend knows rows (0 … M-1, in the order they were given) and inner products; ids, full vectors, filters by
+attribute, prefixes and
+the checks of spaces belong to ``IndexBundle``. Scores are inner products: larger is nearer. For the cosine metric the
+vectors and
 queries that a backend sees have unit length.
 """
 
@@ -53,7 +55,8 @@ class Index(Component):
 
     @abstractmethod
     def build(self, blocks: Iterable[Vectors], rows: int) -> None:
-        """Index vectors that come in blocks float32 [N, E'], ``rows`` in all. Memory beyond the index itself is a block's.
+        """Index vectors that come in blocks float32 [N, E'], ``rows`` in all. Memory beyond the index itself is a
+        block's.
 
         Raises:
             UsageError: there are none, or their width is not E'.
@@ -69,7 +72,8 @@ class Index(Component):
             allowed: bool [M], True for the rows that may be returned; None for all.
 
         Returns:
-            rows int64 [Q, K] and scores float32 [Q, K], best first, K the smaller of ``k`` and the number of rows that may be returned.
+            rows int64 [Q, K] and scores float32 [Q, K], best first, K the smaller of ``k`` and the number of rows that
+            may be returned.
 
         Raises:
             UsageError: k is below 1, or the queries' width is not E'.

@@ -10,7 +10,8 @@ from embedkit.component import Config
 class IndexConfig(Config):
     """Base of a backend's options (the ``[index]`` section of a run file).
 
-    With ``prefix`` the backend searches the first numbers of each vector only, and the best ``rescore`` candidates are ordered by
+    With ``prefix`` the backend searches the first numbers of each vector only, and the best ``rescore`` candidates are
+    ordered by
     the full vectors (Matryoshka representation learning, Kusupati et al. 2022, section 4.3.1: adaptive retrieval).
     """
 

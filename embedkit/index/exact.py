@@ -1,4 +1,6 @@
-"""Exact search: blocked matrix products with a running top k. Memory is a block of scores, whatever the number of vectors."""
+"""Exact search: blocked matrix products with a running top k. Memory is a block of scores, whatever the number of
+vectors.
+"""
 
 from __future__ import annotations
 

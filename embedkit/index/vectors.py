@@ -16,7 +16,9 @@ _BLOCK = 65_536
 
 
 def write_vectors(path: Path, blocks: Iterable[Vectors], rows: int, dim: int) -> None:
-    """Write float32 [rows, dim] from blocks [N, dim] as one safetensors file with the tensor ``vectors``; memory is a block's."""
+    """Write float32 [rows, dim] from blocks [N, dim] as one safetensors file with the tensor ``vectors``; memory is a
+    block's.
+    """
     size = rows * dim * 4
     header = json.dumps({NAME: {"dtype": "F32", "shape": [rows, dim], "data_offsets": [0, size]}}).encode()
     header += b" " * (-len(header) % 64 + 56)  # 8 bytes of length before it: the numbers start at a multiple of 64

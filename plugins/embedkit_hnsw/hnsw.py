@@ -1,6 +1,7 @@
 """The hnsw index: a wrapper around hnswlib that checks what hnswlib does not.
 
-hnswlib loads a file of another width without complaint, raises when ``k`` exceeds what a search can reach, takes no filter that is
+hnswlib loads a file of another width without complaint, raises when ``k`` exceeds what a search can reach, takes no
+filter that is
 fast from Python, and does not notice that a disk is full while it saves. All four are handled here.
 """
 
@@ -46,9 +47,7 @@ class HnswIndex(Index):
             raise UsageError("there are no vectors to index")
         config = self.config
         graph = hnswlib.Index(space="ip", dim=self.context.dim)
-        graph.init_index(
-            max_elements=rows, M=config.m, ef_construction=config.ef_construction, random_seed=config.seed
-        )
+        graph.init_index(max_elements=rows, M=config.m, ef_construction=config.ef_construction, random_seed=config.seed)
         threads = 1 if config.deterministic else self.context.threads
         start = 0
         for block in blocks:
@@ -65,7 +64,9 @@ class HnswIndex(Index):
         self._graph, self._ef, self._vectors = graph, 0, None
 
     def search(self, queries: Vectors, k: int, allowed: Mask | None = None) -> tuple[Rows, Vectors]:
-        """The rows that a walk through the graph finds; exact where a filter lets few rows through or the walk ends early."""
+        """The rows that a walk through the graph finds; exact where a filter lets few rows through or the walk ends
+        early.
+        """
         queries = self.checked(queries, k, allowed)
         if allowed is not None:
             return self._filtered(queries, k, allowed)
