@@ -98,7 +98,7 @@ def test_no_index(tmp_path: Path, registry: Registry) -> None:
 
 def test_a_full_disk(embeddings: Callable[..., Path], tmp_path: Path, backend: Callable[..., Part], registry: Registry) -> None:
     folder = embeddings(tmp_path / "e", unit_vectors(2_000, 16, 0))
-    with tiny_disk(tmp_path / "disk", "1m") as disk:
+    with tiny_disk(tmp_path / "disk", "600k") as disk:
         few = embeddings(tmp_path / "small", unit_vectors(500, 16, 0))
         small = build_index(few, disk / "i", backend("hnsw", m=4), keep=[])
         with pytest.raises(DataError, match="no space left"):

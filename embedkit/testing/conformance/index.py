@@ -72,7 +72,8 @@ class IndexConformance:
         """Recall against exact search, scores that are inner products, best first."""
         rows, scores = index.search(queries, 10)
         assert rows.shape == scores.shape == (50, 10)
-        assert (rows.dtype, scores.dtype) == (np.int64, np.float32)
+        assert rows.dtype == np.dtype(np.int64)
+        assert scores.dtype == np.dtype(np.float32)
         true = exact_top_k(queries, vectors, 10)[0]
         recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), true.tolist(), strict=True)])
         assert recall >= self.min_recall
