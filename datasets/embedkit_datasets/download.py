@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import urllib.error
 import urllib.request
 import zipfile
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import DataError
+from embedkit.files import atomic_file
 from embedkit_datasets.files import Log, check_digest
 
 _BLOCK = 1 << 20  # bytes
@@ -34,8 +34,7 @@ def download(remote: Remote, target: Path, log: Log, *, timeout: float = 60.0) -
         DataError: the address cannot be reached, the transfer stopped early, or the bytes are not the recorded ones.
     """
     log(f"downloading {remote.url}")
-    beside = target.with_name(target.name + ".part")
-    try:
+    with atomic_file(target) as beside:
         n_bytes = _fetch(remote.url, beside, timeout)
         if remote.n_bytes is not None and n_bytes != remote.n_bytes:
             found, wanted = f"{n_bytes:,}", f"{remote.n_bytes:,}"
@@ -45,9 +44,6 @@ def download(remote: Remote, target: Path, log: Log, *, timeout: float = 60.0) -
                 check_digest(beside, remote.sha256, "the file there has changed or the transfer was damaged")
             except DataError as error:
                 raise DataError(str(error).replace(str(beside), remote.url, 1)) from None
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
     log(f"downloaded {n_bytes:,} bytes")
 
 

@@ -1,15 +1,15 @@
-"""Writing tables and run files so that a crash leaves no torn file, and checking files against recorded digests."""
+"""Writing tables and starter run files, and checking files against recorded digests."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import DataError
+from embedkit.files import atomic_file, atomic_write
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,16 +24,12 @@ def sha256_of(path: Path) -> str:
 
 
 def write_tables(frames: Mapping[str, pl.DataFrame], out: Path, log: Log) -> dict[str, tuple[Path, int]]:
-    """Write each table as ``<name>.parquet`` (zstd), beside and then renamed; returns name → (file, rows)."""
+    """Write each table as ``<name>.parquet`` (zstd); returns name → (file, rows)."""
     written: dict[str, tuple[Path, int]] = {}
     for name, frame in frames.items():
         path = out / f"{name}.parquet"
-        beside = out / f".{name}.parquet.part"
-        try:
+        with atomic_file(path) as beside:
             frame.write_parquet(beside, compression="zstd", statistics=True)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
         log(f"wrote {path} ({frame.height:,} rows)")
         written[name] = (path, frame.height)
     return written
@@ -46,12 +42,7 @@ def write_run_file(dataset: str, out: Path, log: Log) -> Path:
     if path.exists() and path.read_text(encoding="utf-8") != text:
         log(f"kept {path}, which differs from the starter run file; delete it to get a fresh one")
         return path
-    beside = out / ".run.toml.part"
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    atomic_write(path, text)
     log(f"wrote {path}")
     return path
 

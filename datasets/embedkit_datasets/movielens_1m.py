@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.data.dataset import Card, Dataset, Prepared
 from embedkit.errors import DataError
+from embedkit.files import make_folder
 from embedkit_datasets.download import Remote, download, opened_zip
 from embedkit_datasets.files import Log, read_prepared, write_run_file, write_tables
 
@@ -80,7 +81,7 @@ class Movielens1M(Dataset):
             DataError: a file is missing, cannot be fetched or parsed, or is not the recorded one.
         """
         frames = self._download(log) if prepared is None else read_prepared(prepared, self.checksums, TABLES, log)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         return Prepared(write_tables(frames, out, log), write_run_file("movielens_1m", out, log))
 
     def _download(self, log: Log) -> dict[str, pl.DataFrame]:

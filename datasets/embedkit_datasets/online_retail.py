@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from embedkit.data.dataset import Card, Dataset, Prepared
 from embedkit.errors import DataError
+from embedkit.files import make_folder
 from embedkit_datasets.download import Remote, download, opened_zip
 from embedkit_datasets.files import Log, check_digest, read_prepared, write_run_file, write_tables
 from embedkit_datasets.xlsx import first_sheet, moment
@@ -65,7 +66,7 @@ class OnlineRetail(Dataset):
             DataError: a file is missing, cannot be fetched or parsed, or is not the recorded one.
         """
         frames = {"transactions": self._download(log)} if prepared is None else read_prepared(prepared, self.checksums, TABLES, log)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         return Prepared(write_tables(frames, out, log), write_run_file("online_retail", out, log))
 
     def _download(self, log: Log) -> pl.DataFrame:

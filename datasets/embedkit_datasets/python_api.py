@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import platform
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedkit.data.dataset import Card, Dataset, Prepared
 from embedkit.errors import UsageError
+from embedkit.files import make_folder
 from embedkit_datasets.files import write_run_file, write_tables
 from embedkit_datasets.stdlib.calls import CallReader
 from embedkit_datasets.stdlib.compiled import Compiled, probe_compiled
@@ -31,10 +34,12 @@ _EVENT_COLUMNS = ("caller", "position", "item_id", "n_calls")
 _TEXT = {"item_id", "kind", "module", "package", "name", "doc", "caller"}
 
 CHECKSUMS = {
-    "CPython 3.11.7 linux-x86_64": "sha256:983a02e33dea7e4f6efa12ae4846f90f55938b23dfc55cb08a4470095526a87d",
+    "CPython 3.11.7 linux-x86_64": "sha256:44d4c28c4512e4a8b1ef6ba5329037b4f9905093937c0500148544a98d7491ed",
+    "CPython 3.12.1 linux-x86_64": "sha256:d33f063bbd91c025af1274e6244e04fe615d66f512734625446cb5d2a7a7fc4a",
+    "CPython 3.13.0 linux-x86_64": "sha256:764ef047502192769eb2e4b7caa9a0aaaedafc26a9a499d798f763b9c3f1c204",
 }
-"""Interpreter, version and platform → digest of the tables' content. Distributions patch the library and leave modules out, so a
-different digest is news, not an error."""
+"""Interpreter, version and platform → digest of the tables' content, built from the released source with all extension modules.
+Distributions patch the library and leave modules out, so a different digest is news, not an error."""
 
 DESCRIPTION = f"""\
 Items are the modules, classes, functions and methods that the library's source files define, and the functions, classes and methods of
@@ -48,14 +53,15 @@ the codec modules inside `encodings` (generated tables); build configuration.
 Events are the calls written in each function's or method's body, in the order in which straight-line execution makes them (arguments
 before the call). A call is resolved when what is called is a chain of names that begins with an import of the module or function (aliases,
 from-imports, relative and star imports, names handed on by other modules: `os.path.join` is `posixpath.join`), a name of the module
-(definitions first; then imports and `x = y`, whichever comes first in the source, over all branches), a builtin, the method's own first
-parameter (its class, then that class's bases, across modules), or `super()`. Calling a class is an event of the class. A local
-name hides an outer one. Calls of other values' methods (`line.strip()`) cannot be told from source and are dropped, as are those of a
-function's parameters and local variables; the count is logged. Calls inside nested functions and lambdas are left out: something else
-makes them. `self.method` is resolved statically: a subclass may override it.
+(definitions first; then imports and `x = y`, whichever comes first in the source, over all branches; then star imports, which go before
+an `x = y` under a condition), a builtin, the method's own first parameter (its class, then that class's bases, across modules), or
+`super()`. Calling a class is an event of the class. A local name hides an outer one. Calls of other values' methods (`line.strip()`) cannot
+be told from source and are dropped, as are those of a function's parameters and local variables; the count is logged. Calls inside nested
+functions and lambdas are left out: something else makes them. `self.method` is resolved statically: a subclass may override it.
 
-The user is the calling function. Beware: the items hold the callers too, and a caller's text says much about what it calls.
-`n_calls` repeats a caller's number of events, so that a run can ask for callers with enough of them."""
+The user is the calling function. Beware: the items hold the callers too, and a caller's text says much about what it calls. `n_calls`
+repeats a caller's number of events, so that a run can ask for callers with enough of them. On CPython 3.11.7: 17,698 items, 9,424 callers,
+31,338 calls (23,697 by callers with three or more), 18,910 dropped."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,19 @@ class Tables:
         return f"sha256:{hasher.hexdigest()}"
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No cycle collection meanwhile: millions of live syntax nodes make it half of the time, and it would free nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_collector_paused()
 def build(root: Path, compiled: Compiled) -> Tables:
     """Read the library under ``root``.
 
@@ -167,7 +186,7 @@ class PythonApi(Dataset):
         counts = f"{len(tables.items):,} items; {len(tables.callers):,} callers; {len(tables.events):,} calls resolved"
         log(f"{counts}, {tables.unresolved:,} dropped")
         log(_verdict(interpreter(), tables.digest()))
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         frames = {
             "items": _frame(tables.items, _ITEM_COLUMNS),
             "callers": _frame(tables.callers, _CALLER_COLUMNS),

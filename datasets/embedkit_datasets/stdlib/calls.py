@@ -10,8 +10,10 @@ from embedkit_datasets.stdlib.resolve import Resolver
 from embedkit_datasets.stdlib.source import Module
 from embedkit_datasets.stdlib.symbols import Bound, FunctionNode, Item, dotted, imported, is_static
 
-_FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
-_COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, *_COMPREHENSIONS)
+_NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
+_IMPORTS = (ast.Import, ast.ImportFrom)
 
 
 @dataclass
@@ -134,7 +136,7 @@ def _own_nodes(node: FunctionNode) -> Iterator[ast.AST]:
     while waiting:
         current = waiting.pop()
         yield current
-        if not isinstance(current, _FUNCTIONS | ast.ClassDef | ast.Lambda | _COMPREHENSIONS):
+        if not isinstance(current, _SCOPES):
             waiting.extend(ast.iter_child_nodes(current))
 
 
@@ -143,15 +145,14 @@ def _frame(node: FunctionNode, module: Module) -> _Frame:
     unknown = set(_parameters(node.args))
     outer: set[str] = set()
     for inner in _own_nodes(node):
-        if isinstance(inner, ast.Import | ast.ImportFrom):
+        if isinstance(inner, ast.Name):
+            if not isinstance(inner.ctx, ast.Load):
+                unknown.add(inner.id)
+        elif isinstance(inner, _IMPORTS):
             imports.update(imported(inner, module))
-        elif isinstance(inner, ast.Global | ast.Nonlocal):
+        elif isinstance(inner, (ast.Global, ast.Nonlocal)):
             outer.update(inner.names)
-        elif isinstance(inner, _FUNCTIONS | ast.ClassDef):
-            unknown.add(inner.name)
-        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store | ast.Del):
-            unknown.add(inner.id)
-        elif isinstance(inner, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and inner.name:
+        elif isinstance(inner, _NAMED) and inner.name:
             unknown.add(inner.name)
     unknown -= outer
     return _Frame({k: v for k, v in imports.items() if k not in unknown and k not in outer}, frozenset(unknown))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from embedkit_datasets.stdlib.compiled import Compiled
-from embedkit_datasets.stdlib.symbols import Bound, Definitions, Item, Signature, first_paragraph
+from embedkit_datasets.stdlib.symbols import Bound, Definitions, Item, Scope, Signature, first_paragraph
 
 BUILTINS = "builtins"
 _BEHIND_OS = ("posix", "nt")  # compiled modules whose documented face is `os`, though their names look public
@@ -69,11 +69,7 @@ class Resolver:
         seen |= {(owner, name)}
         scope = self.scopes.get(owner)
         if scope is not None:
-            bound = scope.names.get(name)
-            found = self._follow(owner, bound, seen) if bound else None
-            if found is None:
-                stars = (self._member(star, name, seen) for star in reversed(scope.stars)) if not name.startswith("_") else ()
-                found = next((x for x in stars if x), None)
+            found = self._bound(owner, scope, name, seen)
             if found is None and f"{owner}.{name}" in self.items and self.items[f"{owner}.{name}"].kind == "module":
                 found = f"{owner}.{name}"  # a submodule
             return found or self._in_bases(owner, name, seen)
@@ -83,6 +79,16 @@ class Resolver:
             return self._in_bases(owner, name, seen)
         members = self._compiled.get(owner, {}).get("members", {})
         return f"{owner}.{name}" if name in members else None
+
+    def _bound(self, owner: str, scope: Scope, name: str, seen: frozenset[tuple[str, str]]) -> str | None:
+        bound = scope.names.get(name)
+        if bound is not None and not bound.fallback and (found := self._follow(owner, bound, seen)):
+            return found
+        if not name.startswith("_"):
+            for star in reversed(scope.stars):
+                if found := self._member(star, name, seen):
+                    return found
+        return self._follow(owner, bound, seen) if bound is not None and bound.fallback else None
 
     def _in_bases(self, owner: str, name: str, seen: frozenset[tuple[str, str]]) -> str | None:
         owner = self._raw.get(owner, owner)

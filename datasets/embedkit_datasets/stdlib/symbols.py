@@ -55,12 +55,14 @@ class Bound:
     """What a name stands for before it is followed.
 
     ``item``: ``target`` is an item's id. ``module``: a module's name. ``member``: ``name`` of module ``target``.
-    ``alias``: the dotted expression ``target``, read in the scope of the binding.
+    ``alias``: the dotted expression ``target``, read in the scope of the binding. ``fallback``: the binding stands under a condition, so
+    that a star import goes first (``os``: ``fspath = _fspath`` only where ``posix`` has none).
     """
 
     how: Literal["item", "module", "member", "alias"]
     target: str
     name: str = ""
+    fallback: bool = False
 
 
 @dataclass
@@ -173,7 +175,7 @@ class Definitions:
             elif isinstance(node, ast.Assign | ast.AnnAssign) and (target := dotted(node.value)):
                 for left in node.targets if isinstance(node, ast.Assign) else [node.target]:
                     if isinstance(left, ast.Name):
-                        weak.setdefault(left.id, Bound("alias", target))
+                        weak.setdefault(left.id, Bound("alias", target, fallback=node not in body))
         scope.names = weak | scope.names
         return scope
 
