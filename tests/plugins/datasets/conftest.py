@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from embedkit.config.load import load_run
+from embedkit.data.table import open_table
 from embedkit_datasets.stdlib.calls import CallReader
 from embedkit_datasets.stdlib.compiled import Compiled
 from embedkit_datasets.stdlib.resolve import Resolver
@@ -35,7 +37,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
 
     def add(name: str, data: bytes, announced: int | None = None) -> str:
@@ -58,6 +60,21 @@ def shared_datasets() -> Path:
         if (place / "datasets").is_dir():
             return place / "datasets"
     pytest.skip("no prepared data sets here: set EMBEDKIT_SHARED to the folder that holds datasets/")
+
+
+@pytest.fixture
+def rows_of_run_file() -> Callable[[Path], dict[str, int]]:
+    """Open every table of a run file as the core does (``where``, ``group``, keys checked), look up its joins; table → rows."""
+
+    def opened(path: Path) -> dict[str, int]:
+        config = load_run(path)
+        tables = {name: open_table(table, name, path.parent) for name, table in config.tables.items()}
+        for name, table in config.tables.items():
+            for column, other in table.join.items():
+                assert (tables[other].positions(tables[name].column(column)) >= 0).all()
+        return {name: table.rows for name, table in tables.items()}
+
+    return opened
 
 
 class Library:

@@ -71,13 +71,14 @@ def test_downloaded_and_prepared_tables_have_the_same_columns(shared_datasets: P
     assert users_of(raw).equals(users)  # codes mean the same
 
 
-def test_prepared_copies_are_checked(shared_datasets: Path, tmp_path: Path) -> None:
+def test_prepared_copies_are_checked(shared_datasets: Path, tmp_path: Path, rows_of_run_file) -> None:
     folder = shared_datasets / "movielens_1m"
     lines: list[str] = []
     plain = Movielens1M(NoOptions(), context=None)
     made = plain.prepare(tmp_path / "out", prepared=folder, log=lines.append)
     assert {name: rows for name, (_, rows) in made.tables.items()} == {"interactions": 1_000_209, "users": 6_040, "movies": 3_883}
     assert pl.read_parquet(made.tables["movies"][0]).equals(pl.read_parquet(folder / "movies.parquet"))
+    assert rows_of_run_file(made.run_file) == {"interactions": 1_000_209, "users": 6_040, "movies": 3_883}
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in folder.iterdir():

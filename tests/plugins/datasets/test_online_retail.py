@@ -108,12 +108,13 @@ def test_serial_dates() -> None:
     assert moment("61") == dt.datetime(1900, 3, 1)
 
 
-def test_downloaded_and_prepared_tables_are_alike(shared_datasets: Path, tmp_path: Path) -> None:
+def test_downloaded_and_prepared_tables_are_alike(shared_datasets: Path, tmp_path: Path, rows_of_run_file) -> None:
     folder = shared_datasets / "online_retail"
     made = OnlineRetail(NoOptions(), context=None).prepare(tmp_path, prepared=folder)
     path, rows = made.tables["transactions"]
     prepared = pl.read_parquet(path)
     assert rows == prepared.height == 541_909
+    assert rows_of_run_file(made.run_file) == {"items": 3_665, "sales": 387_841}
     part = prepared.head(2_000)
     day_zero = dt.datetime(1899, 12, 30)
     raw = [[*r[:4], (r[4] - day_zero) / dt.timedelta(days=1), *r[5:]] for r in part.iter_rows()]
