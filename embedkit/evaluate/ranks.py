@@ -42,6 +42,11 @@ class Ranking:
     tied: Bools
     covered: dict[int, Bools]
 
+    @property
+    def unranked(self) -> Bools:
+        """bool [R], whether a relevant item was no candidate."""
+        return np.equal(self.ranks.values, MISS)
+
 
 def full_ranking(
     score: Score,
@@ -188,9 +193,7 @@ def _above(scores: Tensor, thresholds: Tensor, *, right: bool) -> Tensor:
     return counts[:, 1:].flip(1).cumsum(1).flip(1)
 
 
-def _positions(
-    scores: Tensor, query: Tensor, item: Tensor, own: Tensor, equal: Tensor, first: int, seed: int
-) -> Tensor:
+def _positions(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, equal: Tensor, first: int, seed: int) -> Tensor:
     """Random position (from 0) of each tied relevant item among the items of its query with the same score.
 
     In blocks, so that neither the comparison nor the tied pairs outgrow the chunk.

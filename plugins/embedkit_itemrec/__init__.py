@@ -39,3 +39,14 @@ def register_augmentations(register: Any) -> None:
         config="embedkit_itemrec.configs:FieldMaskingConfig",
         summary="Views that hide the fields named for them.",
     )
+
+
+@hookimpl
+def register_evaluators(register: Any) -> None:
+    """Register ``retrieval``."""
+    register(
+        "retrieval",
+        "embedkit_itemrec.retrieval:Retrieval",
+        config="embedkit_itemrec.configs_retrieval:RetrievalConfig",
+        summary="Full ranking of one tower's rows for the queries of another, beside counting baselines.",
+    )

@@ -73,3 +73,15 @@ def test_one_query_has_no_interval():
 def test_arms_of_different_queries_are_refused():
     with pytest.raises(ValueError, match="equal queries"):
         difference(np.ones((5, 1)), np.ones((6, 1)), seed=0)
+
+
+def test_queries_of_one_user_are_drawn_together():
+    rng = np.random.default_rng(0)
+    user_means = rng.random((100, 1))
+    values = np.repeat(user_means, 10, axis=0)
+    apart, together = interval(values, seed=0), interval(values, seed=0, users=np.repeat(np.arange(100), 10))
+    np.testing.assert_allclose(apart.value, together.value)
+    assert (together.high - together.low)[0] == pytest.approx(np.sqrt(10) * (apart.high - apart.low)[0], rel=0.15)
+    single = interval(user_means, seed=0)
+    assert together.low[0] == pytest.approx(single.low[0])
+    assert np.isnan(interval(values, seed=0, users=np.zeros(1000, int)).low[0])

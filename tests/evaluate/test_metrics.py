@@ -74,9 +74,7 @@ def test_a_perfect_ranking_scores_one_and_a_missed_one_zero(lists, k):
 
 
 def test_one_worked_example():
-    got = measure(
-        make([[3, 1, 12, MISS]]), ["recall@10", "precision@10", "hit@10", "mrr@10", "map@10", "ndcg@10", "ndcg@2"]
-    )
+    got = measure(make([[3, 1, 12, MISS]]), ["recall@10", "precision@10", "hit@10", "mrr@10", "map@10", "ndcg@10", "ndcg@2"])
     assert got["recall@10"] == 2 / 4
     assert got["precision@10"] == 2 / 10
     assert got["hit@10"] == 1

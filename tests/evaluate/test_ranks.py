@@ -37,9 +37,7 @@ def problems(draw: st.DrawFn):
 def test_ranks_follow_the_definition(problem, exclude, seed):
     scores, relevant, seen = problem
     items = scores.shape[1]
-    found = full_ranking(
-        scorer(scores), ragged(relevant), items, seen=ragged(seen) if exclude else None, ks=(3,), seed=seed
-    )
+    found = full_ranking(scorer(scores), ragged(relevant), items, seen=ragged(seen) if exclude else None, ks=(3,), seed=seed)
     at = 0
     for q, row in enumerate(relevant):
         candidates = [j for j in range(items) if not (exclude and j in seen[q])]

@@ -1,0 +1,52 @@
+"""Options of the ``retrieval`` evaluator. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from embedkit.component import Config
+
+MetricName = Literal["recall", "ndcg", "mrr", "map", "hit", "precision", "coverage"]
+SliceName = Literal["popularity", "cold", "history"]
+BaselineName = Literal["popularity", "repeat_last", "markov", "item_knn", "history_and_group"]
+
+
+class RetrievalConfig(Config):
+    """How well the query tower finds the items that come next, among all rows of the target tower's table."""
+
+    query: str
+    """Tower whose embeddings are the queries."""
+    target: str
+    """Tower whose rows are ranked; its table is the list of candidates, all of it."""
+    exclude_seen: bool
+    """Whether items of the query's history are no candidates. No default: figures with and without it cannot be
+    compared."""
+    events: str | None = None
+    """Event table that the queries are taken from; told from the towers where only one joins the target's table."""
+    k: list[Annotated[int, Field(ge=1)]] = Field([10], min_length=1)
+    """Cut-offs."""
+    metrics: list[MetricName] = Field(["recall", "ndcg", "mrr", "map", "hit", "coverage"], min_length=1)
+    """What to report at each cut-off."""
+    slices: list[SliceName] = []
+    """``popularity`` (head, mid and tail of the targets), ``cold`` (targets without a train event), ``history`` (its
+    length)."""
+    baselines: list[BaselineName] | None = None
+    """Counting baselines to report beside the model. Left out: ``popularity``, and where events have an order
+    ``repeat_last`` and ``markov``."""
+    neighbors: int = Field(100, ge=1)
+    """item_knn: similar items kept for each item."""
+    group: str | None = None
+    """history_and_group: the category field that says which group a query belongs to."""
+
+    @model_validator(mode="after")
+    def _group(self) -> RetrievalConfig:
+        if "history_and_group" in (self.baselines or ()) and self.group is None:
+            raise ValueError("the baseline 'history_and_group' needs 'group', the field to count in")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every figure reported, such as ``ndcg@10``."""
+        return tuple(f"{metric}@{k}" for k in self.k for metric in self.metrics)
