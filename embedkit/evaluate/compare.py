@@ -20,10 +20,8 @@ from embedkit.evaluate.estimate import difference
 from embedkit.evaluate.metrics import Floats, Ints
 from embedkit.evaluate.run import read_evaluation
 from embedkit.evaluate.table import KEYS
+from embedkit.runs import RunFolder
 from embedkit.space import canonical_json
-
-SAME = ("query", "target", "exclude_seen", "events")
-"""Options of an evaluator that decide what is asked: they must be equal for figures to be comparable."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class _Run:
 
     folder: Path
     arm: bytes
-    options: dict[str, Any]
+    exclude_seen: bool | None
     frame: pl.DataFrame
 
 
@@ -83,7 +81,7 @@ def compare(
         UsageError: fewer than two arms, a folder without an evaluation of the split, or runs that were asked different
             things: other queries, other targets, another ``exclude_seen``.
     """
-    loaded = [_load(Path(run), split, model) for run in runs]
+    loaded = [_load(RunFolder.open(Path(run)), split, model) for run in runs]
     arms: dict[bytes, list[_Run]] = {}
     for run in loaded:
         arms.setdefault(run.arm, []).append(run)
@@ -95,30 +93,27 @@ def compare(
     return [one for other in others for one in _compare(first, other, seed, resamples)]
 
 
-def _load(folder: Path, split: str, model: str) -> _Run:
-    path, resolved = folder / f"queries-{split}.parquet", folder / "run.resolved.toml"
-    for needed in (resolved, folder / "evaluation.json", path):
+def _load(folder: RunFolder, split: str, model: str) -> _Run:
+    for needed in (folder.resolved, folder.evaluation, folder.queries(split)):
         if not needed.is_file():
-            raise UsageError(f"{needed}: there is no such file; run `embedkit evaluate {folder} --split {split}` first")
-    config = tomllib.loads(resolved.read_text(encoding="utf-8"))
+            raise UsageError(f"{needed}: there is no such file; evaluate the run on its {split} split first")
+    config = tomllib.loads(folder.resolved.read_text(encoding="utf-8"))
     config.pop("seed", None)
     evaluation = read_evaluation(folder)["splits"].get(split)
-    frame = pl.read_parquet(path).filter(pl.col("model") == model)
+    frame = pl.read_parquet(folder.queries(split)).filter(pl.col("model") == model)
     if evaluation is None or not len(frame):
-        raise UsageError(f"{folder}: has no figures of '{model}' on the {split} split; evaluate it there first")
-    options: dict[str, Any] = next(iter(evaluation["evaluators"].values()))["options"]
-    arm = canonical_json(_plain(config))
-    return _Run(folder, arm, options, frame)
+        raise UsageError(f"{folder.path}: has no figures of '{model}' on the {split} split; evaluate it there first")
+    options = next(iter(evaluation["evaluators"].values()))["options"]
+    return _Run(folder.path, canonical_json(_plain(config)), options.get("exclude_seen"), frame)
 
 
 def _require_same(first: _Run, other: _Run) -> None:
     """Raise UsageError unless both runs were asked the same."""
-    for key in SAME:
-        if first.options.get(key) != other.options.get(key):
-            raise UsageError(
-                f"{first.folder} was evaluated with {key} = {first.options.get(key)!r}, {other.folder} with {other.options.get(key)!r}: "
-                "their figures cannot be compared; evaluate both alike"
-            )
+    if first.exclude_seen != other.exclude_seen:
+        raise UsageError(
+            f"{first.folder} was evaluated with exclude_seen = {first.exclude_seen}, {other.folder} with {other.exclude_seen}: "
+            "their figures cannot be compared; evaluate both alike"
+        )
     asked = ["query", "user", "targets"]
     if first.frame.height != other.frame.height or not first.frame.select(asked).equals(other.frame.select(asked)):
         raise UsageError(

@@ -6,11 +6,11 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
+from embedkit.errors import BundleError
 from embedkit.evaluate.base import Estimate, EvaluateContext, Evaluator
 from embedkit.files import atomic_file, atomic_write
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from embedkit.config.plan import Plan
     from embedkit.data.store import Store
     from embedkit.nn.model import Model
-
-FILE = "evaluation.json"
+    from embedkit.runs import RunFolder
 
 
 def evaluate_run(
@@ -30,7 +29,7 @@ def evaluate_run(
     store: Store,
     *,
     split: Literal["valid", "test"],
-    folder: Path | None = None,
+    folder: RunFolder | None = None,
     quick: bool = False,
     max_queries: int | None = None,
     device: torch.device | str = "cpu",
@@ -44,7 +43,7 @@ def evaluate_run(
         model: on ``device``; put in eval mode while measured, and back into the mode it had.
         store: opened tables with codecs.
         split: ``valid`` or ``test``.
-        folder: where per-query tables are written (``queries-<split>.parquet``); None keeps none.
+        folder: run whose folder gets the tables of per-query figures (``queries-<split>.parquet``); None keeps none.
         quick: as while training: no intervals, baselines, slices or tables.
         max_queries: measure on at most so many queries.
         device: where the model is.
@@ -100,25 +99,33 @@ def means(estimates: Sequence[Estimate]) -> dict[str, float]:
     return out
 
 
-def write_evaluation(folder: Path, estimates: Sequence[Estimate], *, plan: Plan, split: str, seed: int | None = None) -> Path:
-    """Write ``evaluation.json`` in a run's folder; what it holds of the other split stays.
+def write_evaluation(folder: RunFolder, estimates: Sequence[Estimate], *, plan: Plan, split: str, seed: int | None = None) -> None:
+    """Write the run's ``evaluation.json``; what it already holds of the other split stays, behind the new figures.
 
-    The file has, by split, the seed, the evaluators with all their options (``exclude_seen`` among them) and the estimates.
+    ``estimates`` lists every figure with its split; ``splits`` says for each split the seed and the evaluators with all
+    their options, ``exclude_seen`` among them.
     """
-    path = folder / FILE
-    splits = read_evaluation(folder)["splits"] if path.exists() else {}
-    splits[split] = {
-        "seed": plan.config.seed if seed is None else seed,
-        "evaluators": {name: part.to_json() for name, part in zip(names(plan), plan.evaluators, strict=True)},
-        "estimates": [_to_json(estimate) for estimate in estimates],
+    old = read_evaluation(folder) if folder.evaluation.exists() else {"splits": {}, "estimates": []}
+    asked = {name: part.to_json() for name, part in zip(names(plan), plan.evaluators, strict=True)}
+    content = {
+        "format": 1,
+        "splits": old["splits"] | {split: {"seed": plan.config.seed if seed is None else seed, "evaluators": asked}},
+        "estimates": [_to_json(estimate, split) for estimate in estimates]
+        + [estimate for estimate in old["estimates"] if estimate["split"] != split],
     }
-    atomic_write(path, json.dumps({"format": 1, "splits": splits}, indent=1, allow_nan=False) + "\n")
-    return path
+    atomic_write(folder.evaluation, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read_evaluation(folder: Path) -> dict[str, Any]:
-    """Read what ``write_evaluation`` wrote; estimates stay dicts with the attributes of ``Estimate``."""
-    return cast("dict[str, Any]", json.loads((folder / FILE).read_text(encoding="utf-8")))
+def read_evaluation(folder: RunFolder) -> dict[str, Any]:
+    """Read what ``write_evaluation`` wrote; estimates are dicts with the attributes of ``Estimate`` and ``split``.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    try:
+        return cast("dict[str, Any]", json.loads(folder.evaluation.read_text(encoding="utf-8")))
+    except ValueError:
+        raise BundleError(f"{folder.evaluation}: is no JSON; evaluate the run again") from None
 
 
 def table_rows(estimates: Sequence[Estimate]) -> list[dict[str, str]]:
@@ -137,19 +144,20 @@ def table_rows(estimates: Sequence[Estimate]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def _keeper(folder: Path | None, evaluator: str) -> Any:
+def _keeper(folder: RunFolder | None, evaluator: str) -> Any:
     """Writes an evaluator's tables as Parquet; a repeated evaluator's tables carry its number."""
     number = evaluator.rpartition("-")[2]
     suffix = f"-{number}" if number.isdigit() else ""
 
     def keep(name: str, frame: pl.DataFrame) -> None:
         if folder is not None:
-            with atomic_file(folder / f"{name}{suffix}.parquet") as beside:
+            with atomic_file(folder.path / f"{name}{suffix}.parquet") as beside:
                 frame.write_parquet(beside)
 
     return keep
 
 
-def _to_json(estimate: Estimate) -> dict[str, Any]:
+def _to_json(estimate: Estimate, split: str) -> dict[str, Any]:
     """A dict without NaN, which JSON cannot say: a figure over nothing is null."""
-    return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in asdict(estimate).items()}
+    found = {"split": split} | asdict(estimate)
+    return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in found.items()}

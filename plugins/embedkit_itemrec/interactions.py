@@ -24,11 +24,12 @@ class Interactions:
     Attributes:
         items: number of items M.
         item: item row of each event, [N]; -1 where the join found none.
-        by_user: event rows sorted by user and order, [N]; histories are ranges of it.
+        by_user: event rows that the histories are ranges of.
         train: the train events with a known item, in that order, [T].
         user: user number of each of those, [T].
         users: number of users.
         moment: order key of each of those, [T]; None where events have no order.
+        popularity: train events of each item, [M], those of nobody too.
     """
 
     items: int
@@ -38,22 +39,27 @@ class Interactions:
     user: Ints
     users: int
     moment: Ints | None
+    popularity: Floats
 
     @classmethod
     def of(cls, store: Store, events: str, table: str) -> Interactions:
         """The events of one table with the items of another."""
         source = store.events[events]
         item = np.asarray(source.joins[table], dtype=np.int64)
-        by_user = np.asarray(source.by_user, dtype=np.int64)
-        train = by_user[(np.asarray(source.split)[by_user] == 0) & (item[by_user] >= 0)]
-        moment = None if source.order is None else np.asarray(source.order)[train]
-        user = np.asarray(source.user)[train]
-        return cls(store.tables[table].rows, item, by_user, train, user, len(source.user_ids), moment)
-
-    @cached_property
-    def popularity(self) -> Floats:
-        """Train events of each item, [M]."""
-        return np.bincount(self.item[self.train], minlength=self.items).astype(np.float64)
+        items = store.tables[table].rows
+        counted = (source.split == 0) & (item >= 0)
+        once = source.by_user[: int(source.user_offsets[-1])]  # what lies behind are histories that skip held-out events
+        train = once[counted[once]].astype(np.int64)
+        return cls(
+            items=items,
+            item=item,
+            by_user=source.by_user,
+            train=train,
+            user=source.user[train].astype(np.int64),
+            users=len(source.user_offsets) - 1,
+            moment=None if source.order is None else source.order[train],
+            popularity=np.bincount(item[counted], minlength=items).astype(np.float64),
+        )
 
     @cached_property
     def matrix(self) -> sp.csr_matrix:

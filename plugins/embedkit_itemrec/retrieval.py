@@ -175,7 +175,7 @@ def group_codes(store: Store, events: str, field: str) -> Ints:
     if spec is None or not (spec.table == events or spec.table in source.joins):
         raise UsageError(f"evaluate: group = '{field}' is no field of table '{events}' or of a table that it joins")
     if spec.table == events:
-        rows = np.arange(len(source.split))
+        rows = np.arange(len(source.split), dtype=np.int64)
     else:
         rows = np.asarray(source.joins[spec.table], dtype=np.int64)
     column = store.batch({spec.table: torch.from_numpy(rows)}, (field,)).columns[field]

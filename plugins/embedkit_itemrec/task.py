@@ -109,14 +109,14 @@ def _encode(context: EvaluateContext, batch: object, tower: str) -> Tensor:
 
 def _event_table(config: RetrievalConfig, store: Store, table: str) -> str:
     """The event table whose events point at rows of ``table``."""
-    found = [name for name, events in store.events.items() if table in events.joins]
+    found: list[str] = [name for name, events in store.events.items() if table in events.joins]
     if config.events is not None:
         if config.events not in found:
             raise UsageError(
                 f"evaluate: events = '{config.events}' is not an event table that joins '{table}'; there is {', '.join(found) or 'none'}"
             )
         return config.events
-    own = store.schema.towers[config.query].table
+    own: str = store.schema.towers[config.query].table
     if own in found:
         return own
     if len(found) != 1:
