@@ -86,9 +86,7 @@ def test_rows_ignore_width_but_not_family():
         pa.nulls(1),
     ]
     assert len({one(a) for a in families}) == len(families)
-    assert one(pa.array([1], pa.timestamp("s", "Europe/Paris"))) == one(
-        pa.array([1_000_000], pa.timestamp("us", "UTC"))
-    )
+    assert one(pa.array([1], pa.timestamp("s", "Europe/Paris"))) == one(pa.array([1_000_000], pa.timestamp("us", "UTC")))
 
 
 def test_rows_depend_on_column_order_seed_and_list_order():

@@ -85,7 +85,12 @@ def test_where_rename_select_and_dedupe(tmp_path):
 def test_group_derives_one_row_per_key(tmp_path):
     write(
         tmp_path / "items.parquet",
-        {"k": ["b", "a", None, "b", "b", "a"], "d": ["x", None, "q", "y", "y", "z"], "p": [1.0, 4.0, 9.0, 3.0, 100.0, 2.0], "q": [1, 2, 3, 4, 5, 6]},
+        {
+            "k": ["b", "a", None, "b", "b", "a"],
+            "d": ["x", None, "q", "y", "y", "z"],
+            "p": [1.0, 4.0, 9.0, 3.0, 100.0, 2.0],
+            "q": [1, 2, 3, 4, 5, 6],
+        },
     )
     table = items(tmp_path, where="q < 6 OR q > 0", group={"by": "k", "d": "mode", "p": "median", "q": "last"})
     assert table.key == "k"
@@ -167,7 +172,9 @@ def test_wrong_column(tmp_path):
     table = items(tmp_path)
     with pytest.raises(DataError) as error:
         table.require(["titel"], " for field 'name'")
-    assert sentence(error) == "table 'items': items.parquet has no column 'titel' for field 'name'; did you mean 'title'? It has: title, price"
+    assert (
+        sentence(error) == "table 'items': items.parquet has no column 'titel' for field 'name'; did you mean 'title'? It has: title, price"
+    )
     with pytest.raises(DataError, match="has no column 'id'"):
         items(tmp_path, key="id")
     with pytest.raises(DataError, match="has no column 'x' to rename"):

@@ -74,9 +74,7 @@ def test_every_kind_round_trips(values, tmp_path):
     v = built(values)
     assert v.encode(values).tolist() == list(range(1, len(values) + 1))
     shuffled = values.take(pa.array(np.random.default_rng(0).integers(0, len(values), 500)))
-    assert v.values.take(pa.array(v.encode(shuffled) - 1)).equals(
-        built(values).values.take(pa.array(v.encode(shuffled) - 1))
-    )
+    assert v.values.take(pa.array(v.encode(shuffled) - 1)).equals(built(values).values.take(pa.array(v.encode(shuffled) - 1)))
     v.save(tmp_path / "v.parquet")
     again = Vocabulary.load(tmp_path / "v.parquet")
     assert again.values.equals(v.values)
@@ -90,16 +88,12 @@ def test_large_vocabulary_equals_a_dict():
     for pool in (rng.integers(-(2**62), 2**62, 30_000), np.array([f"id{i}" for i in range(30_000)])):
         v = built(pa.array(pool))
         reference = {value: code for code, value in enumerate(v.values.to_pylist(), 1)}
-        asked = pa.array(
-            np.concatenate([rng.choice(pool, 3000), pool[:5] + (pool[5:10] if pool.dtype.kind == "i" else "x")])
-        )
+        asked = pa.array(np.concatenate([rng.choice(pool, 3000), pool[:5] + (pool[5:10] if pool.dtype.kind == "i" else "x")]))
         assert v.encode(asked).tolist() == [reference.get(x, 0) for x in asked.to_pylist()]
 
 
 def test_equal_hashes_are_told_apart(monkeypatch):
-    monkeypatch.setattr(
-        module, "hash_strings", lambda a: np.array([len(s or b"") % 2 for s in a.to_pylist()], dtype=np.uint64)
-    )
+    monkeypatch.setattr(module, "hash_strings", lambda a: np.array([len(s or b"") % 2 for s in a.to_pylist()], dtype=np.uint64))
     v = built(pa.array(["a", "b", "cc", "ddd", "ee"]))
     assert v.encode(pa.array(["ee", "ddd", "b", "a", "cc", "f", "gg", None])).tolist() == [5, 4, 2, 1, 3, 0, 0, 0]
 
