@@ -16,7 +16,7 @@ class Linear(Head):
     def __init__(self, config: LinearConfig, *, context: HeadContext) -> None:
         super().__init__(config, context=context)
         self._dim = config.dim or context.dim
-        self.projection = nn.Identity() if config.identity else nn.Linear(context.dim, self._dim, bias=config.bias)
+        self.projection = nn.Identity() if config.identity else projection(context.dim, self._dim, config.bias)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -44,7 +44,7 @@ class Matryoshka(Head):
 
     def __init__(self, config: MatryoshkaConfig, *, context: HeadContext) -> None:
         super().__init__(config, context=context)
-        self.projection = nn.Linear(context.dim, config.dims[-1], bias=config.bias)
+        self.projection = projection(context.dim, config.dims[-1], config.bias)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -60,3 +60,12 @@ class Matryoshka(Head):
         """[..., D] → [..., E]."""
         out: Tensor = self.projection(pooled)
         return out
+
+
+def projection(before: int, after: int, bias: bool) -> nn.Linear:
+    """A linear map that starts orthogonal: embeddings start with the angles, or as many of them as fit, that pooled vectors have."""
+    linear = nn.Linear(before, after, bias=bias)
+    nn.init.orthogonal_(linear.weight)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear

@@ -8,9 +8,9 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from embedkit.data.hashing import mix, salt
 from torch import Tensor, nn
 
+from embedkit.data.hashing import mix, salt
 from embedkit.errors import UsageError
 from embedkit.nn.encoder import EncoderContext
 from embedkit.nn.named import Named, attribute
