@@ -20,8 +20,9 @@ class HashedText(Encoder):
     """One token a row: ``sum_i w_i E[h_i mod buckets] / sum_i w_i`` over the hashes of the row's words and n-grams.
 
     The weights are the field's inverse document frequencies (``FieldStats.extras["idf"]``, float32 [n], that of hash h at h mod n)
-    where there are any. All fields share one table, so a word means the same in a title and in a description. A text without a word has
-    a vector learned for the field. (Joulin et al. 2017, arXiv 1607.01759, for the bag of hashed n-grams.)
+    where there are any; a hash that training never saw has weight 0, for its row holds nothing but noise. All fields share one table,
+    so a word means the same in a title and in a description. A text without a word, or without a known one, has a vector learned for
+    the field. (Joulin et al. 2017, arXiv 1607.01759, for the bag of hashed n-grams.)
     """
 
     accepts = frozenset({"text"})
@@ -43,7 +44,7 @@ class HashedText(Encoder):
     def embed(self, spec: FieldSpec, column: Column) -> tuple[Tensor, Tensor | None]:
         """See ``Encoder.embed``."""
         assert column.offsets is not None
-        weights = self._weights(spec, column)
+        weights, nothing = self._weights(spec, column)
         # embedding_bag weighs in mode "sum" only, so the weights are made to sum to one first.
         x = F.embedding_bag(
             torch.remainder(column.values, self.config.buckets),
@@ -55,13 +56,15 @@ class HashedText(Encoder):
             sparse=self.context.sparse,
         )
         empty = self.empty[self.context.fields.index(spec)]
-        return torch.where((column.lengths() == 0).unsqueeze(1), empty.to(x.dtype), x).unsqueeze(1), None
+        return torch.where(nothing.unsqueeze(1), empty.to(x.dtype), x).unsqueeze(1), None
 
-    def _weights(self, spec: FieldSpec, column: Column) -> Tensor | None:
-        """float32 [T], summing to one in each row; None where all values count the same."""
+    def _weights(self, spec: FieldSpec, column: Column) -> tuple[Tensor | None, Tensor]:
+        """Weights float32 [T], summing to one in each row (None: all count the same), and bool [B], True for rows without any."""
         idf = cast(Tensor | None, getattr(self, f"idf_{attribute(spec.name)}"))
         if idf is None or column.offsets is None:
-            return None
-        weights = idf.index_select(0, torch.remainder(column.values, idf.shape[0])).clamp(min=1e-6)
+            return None, column.lengths() == 0
+        weights = idf.index_select(0, torch.remainder(column.values, idf.shape[0]))
         total = torch.segment_reduce(weights, "sum", offsets=column.offsets, unsafe=True)
-        return weights / torch.repeat_interleave(total, column.lengths(), output_size=weights.shape[0])
+        nothing = total == 0
+        share = torch.repeat_interleave(total.masked_fill(nothing, 1.0), column.lengths(), output_size=weights.shape[0])
+        return weights / share, nothing

@@ -125,7 +125,7 @@ class TrunkConformance:
             assert expect.shape == (ROWS, span.stop - span.start, trunk.context.dim)
             for t in range(span.stop - span.start - 1):
                 x = tokens.x.clone()
-                x[:, span.start + t + 1 : span.stop] += 1.0
+                x[:, span.start + t + 1 : span.stop] *= torch.linspace(-2, 2, x.shape[2])
                 _, changed, _ = trunk(replace(tokens, x=x), window=window)
                 torch.testing.assert_close(changed[:, : t + 1], expect[:, : t + 1])
                 assert not torch.allclose(changed[:, t + 1], expect[:, t + 1]), "a position sees its own value"

@@ -48,7 +48,9 @@ def random_tokens(lengths: Mapping[str, Sequence[int]], dim: int, seed: int = 0)
 
 
 def gradients(module: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """The gradient of a loss for each parameter (dense, zeros where none came), from a clean start."""
+    """The gradient of a loss for each parameter (dense, zeros where none came), from a clean start; none for a module without any."""
+    if not list(module.parameters()):
+        return {}
     module.zero_grad(set_to_none=True)
     loss().backward()
     found = {}
