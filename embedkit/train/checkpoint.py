@@ -156,5 +156,3 @@ def _best_of(path: Path) -> int | None:
     body = json.loads((path / "state.json").read_text())["state"]["dict"]
     found: int | None = next(value["value"] for key, value in body if key == "best")
     return found
-
-

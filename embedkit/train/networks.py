@@ -63,8 +63,15 @@ def _frozen(name: str, config: NetworkConfig, context: StageContext) -> Model:
     from embedkit.bundle import load_bundle
 
     assert config.bundle is not None
-    model: Model = load_bundle(context.plan.base / config.bundle, context.host.registry).model
+    bundle = load_bundle(context.plan.base / config.bundle, context.host.registry)
+    model: Model = bundle.model
     missing = [tower for tower in context.plan.schema.towers if tower not in model.dims]
     if missing:
         raise UsageError(f"networks.{name}: the bundle {config.bundle} has no tower '{missing[0]}'; it has {', '.join(model.dims)}")
+    for tower in context.plan.schema.towers.values():
+        if bundle.codecs.fingerprint(tower.fields) != context.store.codecs.fingerprint(tower.fields):
+            raise UsageError(
+                f"networks.{name}: the bundle {config.bundle} encodes the fields of tower '{tower.name}' in another way than this run "
+                "(its vocabulary or statistics differ), so it cannot read this run's batches: use a bundle of the same data"
+            )
     return model.to(context.device)

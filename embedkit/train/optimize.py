@@ -82,6 +82,10 @@ class Optimizers:
         """Learning rate of the first group, for the log."""
         return float(self.parts[0].param_groups[0]["lr"])
 
+    def state_bytes(self) -> int:
+        """Bytes of the optimisers' state once it is all there; those that do not say (``state_bytes``) count as zero."""
+        return sum(part.state_bytes() for part in self.parts if hasattr(part, "state_bytes"))
+
     def state_dict(self) -> list[dict[str, Any]]:
         """State of every optimiser."""
         return [optimizer.state_dict() for optimizer in self.parts]
@@ -115,7 +119,8 @@ def trained(modules: dict[str, nn.Module], freeze: Sequence[str], *, where: str)
         found |= {f"{prefix}{name}": parameter for name, parameter in module.named_parameters()}
     for pattern in freeze:
         if not any(fnmatchcase(name, pattern) for name in found):
-            raise UsageError(f"{where}.freeze: '{pattern}' names no parameter{suggest(pattern, found)}; there are {', '.join(list(found)[:8])}, …")
+            some = ", ".join(list(found)[:8])
+            raise UsageError(f"{where}.freeze: '{pattern}' names no parameter{suggest(pattern, found)}; there are {some}, …")
     kept = {}
     for name, parameter in found.items():
         frozen = any(fnmatchcase(name, pattern) for pattern in freeze)

@@ -192,8 +192,8 @@ class StepModule(nn.Module):
             return found
         device = next(model.parameters()).device
         with torch.autocast(device.type, self.autocast):
-            found = model(view, tower, layers=layers)
-        return found
+            under: Outputs = model(view, tower, layers=layers)
+        return under
 
     def after_update(self, result: StepResult) -> None:
         """Let losses change their queues, centres and prototypes, after the optimiser's step."""

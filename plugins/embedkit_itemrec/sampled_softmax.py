@@ -123,5 +123,3 @@ class SampledSoftmax(Loss):
             counts = counts.clamp(min=1).double()
             self._share = (counts / counts.sum()).float().to(device)
         return self._share
-
-

@@ -38,6 +38,10 @@ class AdamW(torch.optim.AdamW):
             fused=True,
         )
 
+    def state_bytes(self) -> int:
+        """Two moments a weight."""
+        return 2 * _bytes(self)
+
 
 class SGD(torch.optim.SGD):
     """Stochastic gradient descent."""
@@ -53,6 +57,10 @@ class SGD(torch.optim.SGD):
             weight_decay=peak(config.weight_decay),
         )
 
+    def state_bytes(self) -> int:
+        """One momentum a weight, if any."""
+        return _bytes(self) if self.defaults["momentum"] else 0
+
 
 class RowwiseAdagrad(torch.optim.Optimizer):
     """Adagrad with one accumulator a row of a table: the row's mean squared gradient, summed over steps.
@@ -67,6 +75,10 @@ class RowwiseAdagrad(torch.optim.Optimizer):
     def __init__(self, groups: Groups, config: RowwiseAdagradConfig) -> None:
         self._start = config.initial_accumulator
         super().__init__(groups, {"lr": peak(config.lr), "eps": config.eps})
+
+    def state_bytes(self) -> int:
+        """One number a row."""
+        return sum(p.shape[0] * p.element_size() for group in self.param_groups for p in group["params"])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -100,6 +112,10 @@ class RowwiseAdagrad(torch.optim.Optimizer):
         now = total.index_select(0, rows) + _row_mean(values.square())
         total.index_copy_(0, rows, now)
         weight.index_add_(0, rows, values / _rows(now.sqrt().add_(eps), values), alpha=-lr)
+
+
+def _bytes(optimizer: torch.optim.Optimizer) -> int:
+    return sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
 
 
 def _row_mean(x: Tensor) -> Tensor:

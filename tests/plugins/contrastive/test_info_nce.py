@@ -5,8 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from embedkit_contrastive.configs import InfoNCEConfig
-from embedkit_contrastive.info_nce import InfoNCE
 
 from embedkit.data.batch import Batch
 from embedkit.errors import UsageError
@@ -14,6 +12,8 @@ from embedkit.nn.values import Outputs, Tokens
 from embedkit.schema import Schema, Tower
 from embedkit.train.loss import LossContext
 from embedkit.views import View
+from embedkit_contrastive.configs import InfoNCEConfig
+from embedkit_contrastive.info_nce import InfoNCE
 
 
 class FakeStep:
@@ -33,7 +33,8 @@ class FakeStep:
 
 
 def loss_of(**options):
-    context = LossContext(Schema({}, {"item": Tower("item", (), "items")}, {}), {"item": 4}, 4, ("a", "b"), lambda t: torch.ones(9), {"items": 9})
+    schema = Schema({}, {"item": Tower("item", (), "items")}, {})
+    context = LossContext(schema, {"item": 4}, 4, ("a", "b"), lambda t: torch.ones(9), {"items": 9})
     return InfoNCE(InfoNCEConfig(tower="item", views=("a", "b"), **options), context=context)
 
 

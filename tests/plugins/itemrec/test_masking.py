@@ -3,20 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from embedkit_itemrec.configs import CorrelatedMaskingConfig, FieldMaskingConfig, RandomMaskingConfig
-from embedkit_itemrec.masking import CorrelatedMasking, FieldMasking, RandomMasking
 
 from embedkit.data.batch import Batch
 from embedkit.data.columns import Column
 from embedkit.errors import UsageError
 from embedkit.schema import FieldSpec, Schema, Tower
 from embedkit.views import AugmentationContext, Random, View
+from embedkit_itemrec.configs import CorrelatedMaskingConfig, FieldMaskingConfig, RandomMaskingConfig
+from embedkit_itemrec.masking import CorrelatedMasking, FieldMasking, RandomMasking
 
 
 def schema_of(names, key=None, text=()):
-    fields = {
-        n: FieldSpec(n, "text" if n in text else "category", "items", n, n, "key" if n == key else "feature") for n in names
-    }
+    fields = {n: FieldSpec(n, "text" if n in text else "category", "items", n, n, "key" if n == key else "feature") for n in names}
     return Schema(fields, {"item": Tower("item", tuple(names), "items")}, {"items": key} if key else {})
 
 

@@ -5,8 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from embedkit_itemrec.configs import SampledSoftmaxConfig
-from embedkit_itemrec.sampled_softmax import SampledSoftmax
 
 from embedkit.data.batch import Batch
 from embedkit.errors import UsageError
@@ -15,6 +13,8 @@ from embedkit.schema import Schema, Tower
 from embedkit.train.loss import LossContext
 from embedkit.train.schedule import Clock
 from embedkit.views import Random, View
+from embedkit_itemrec.configs import SampledSoftmaxConfig
+from embedkit_itemrec.sampled_softmax import SampledSoftmax
 
 M = 7
 COUNTS = torch.tensor([10, 5, 1, 0, 2, 7, 3])
@@ -72,14 +72,10 @@ def by_hand(v, rows, t, correct, mask_hits, columns=None, extra=None):
             continue
         positive = score(i, v["main", "item"][i], rows[i])
         others = [
-            score(i, v["main", "item"][j], rows[j])
-            for j in columns
-            if j != i and rows[j] >= 0 and not (mask_hits and rows[j] == rows[i])
+            score(i, v["main", "item"][j], rows[j]) for j in columns if j != i and rows[j] >= 0 and not (mask_hits and rows[j] == rows[i])
         ]
         if extra is not None:
-            others += [
-                score(i, v["extra", "item"][j], extra[j]) for j in range(u) if not (mask_hits and extra[j] == rows[i])
-            ]
+            others += [score(i, v["extra", "item"][j], extra[j]) for j in range(u) if not (mask_hits and extra[j] == rows[i])]
         total += math.log(sum(math.exp(s) for s in [positive, *others])) - positive
         count += 1
     return total / count

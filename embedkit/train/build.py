@@ -1,0 +1,153 @@
+"""Build what a train stage names: losses, views, and which fields each stream must carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from embedkit.config.model import LossUse, StreamConfig, TrainConfig, ViewUse
+from embedkit.errors import PluginError, UsageError
+from embedkit.registry import Registry, suggest
+from embedkit.train.loss import Loss, LossContext
+from embedkit.train.step import WeightedLoss
+from embedkit.views import Augmentation, AugmentationContext, Random, View
+
+if TYPE_CHECKING:
+    from embedkit.train.stages import StageContext
+
+
+@dataclass(frozen=True)
+class ViewMaker:
+    """The augmentations of a stage, in order: (augmentation, what it is made of, what its views are called)."""
+
+    parts: tuple[tuple[Augmentation, str, tuple[str, ...]], ...]
+
+    def __call__(self, streams: Mapping[str, View], random: Random) -> dict[str, View]:
+        """All views: the streams' own, and the augmented ones.
+
+        Raises:
+            PluginError: an augmentation made another number of views than ``makes`` names.
+        """
+        views = dict(streams)
+        for augmentation, source, names in self.parts:
+            made = augmentation(views[source], random)
+            if len(made) != len(names):
+                raise PluginError(f"{type(augmentation).__name__} made {len(made)} views, but 'makes' names {len(names)}")
+            views.update(zip(names, made, strict=True))
+        return views
+
+
+def stream_of(config: TrainConfig) -> dict[str, str]:
+    """View → the stream that it comes from; a stream comes from itself."""
+    source = {name: name for name in config.streams}
+    for view in config.views:
+        source |= dict.fromkeys(view.makes, source[view.of])
+    return source
+
+
+def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> list[WeightedLoss]:
+    """The losses with their weights and prefixes; what they need is checked.
+
+    Raises:
+        UsageError: a loss needs a view, tower, network or label that is not there.
+    """
+    views = tuple(stream_of(config))
+    model, store = context.model, context.store
+    loss_context = LossContext(
+        schema=context.plan.schema,
+        tower_dims=model.dims,
+        token_dim=context.plan.model.dim,
+        views=views,
+        frequencies=store.frequencies,
+        rows={name: table.rows for name, table in store.tables.items()},
+    )
+    found: list[WeightedLoss] = []
+    names: set[str] = set()
+    for i, use in enumerate(config.losses):
+        at = f"{where}.losses.{i}"
+        entry = context.host.registry.entry("loss", use.use)
+        loss = cast(Loss, entry.create(entry.parse(use.options, where=at), context=loss_context))
+        name = use.name or entry.name
+        if name in names:
+            raise UsageError(f"{at}.name: another loss is called '{name}' too; give one of them another name")
+        names.add(name)
+        _check_needs(loss, use, config, context, at)
+        found.append(WeightedLoss(name, loss.to(context.device), use.weight, common_prefixes(loss, model.prefixes)))
+    return found
+
+
+def _check_needs(loss: Loss, use: LossUse, config: TrainConfig, context: StageContext, at: str) -> None:
+    source = stream_of(config)
+    networks = ("student", *config.networks)
+    for need in loss.needs.forwards:
+        for kind, name, known in (
+            ("view", need.view, source),
+            ("tower", need.tower, context.plan.schema.towers),
+            ("network", need.network, networks),
+        ):
+            if name not in known:
+                raise UsageError(f"{at}: loss '{use.use}' needs {kind} '{name}'{suggest(name, known)}; there are {', '.join(known)}")
+    labels = {name for name, spec in context.plan.schema.fields.items() if spec.role in ("label", "group", "weight")}
+    for label in loss.needs.labels:
+        if label not in labels:
+            there = ", ".join(sorted(labels)) or "none"
+            raise UsageError(f"{at}: loss '{use.use}' needs label '{label}', which no field with role 'label' is; there are {there}")
+
+
+def common_prefixes(loss: Loss, prefixes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """The widths that all towers of a loss have in common, ascending."""
+    towers = {need.tower for need in loss.needs.forwards if need.tower in prefixes}
+    if not towers:
+        return ()
+    return tuple(sorted(set.intersection(*(set(prefixes[tower]) for tower in towers))))
+
+
+def stream_fields(config: TrainConfig, losses: list[WeightedLoss], context: StageContext) -> dict[str, tuple[str, ...]]:
+    """Stream → the fields that its batches must carry, in the schema's order.
+
+    Raises:
+        UsageError: no loss looks at a stream.
+    """
+    source = stream_of(config)
+    wanted: dict[str, set[str]] = {name: set() for name in config.streams}
+    schema = context.plan.schema
+    for weighted in losses:
+        for need in weighted.loss.needs.forwards:
+            wanted[source[need.view]] |= set(schema.towers[need.tower].fields)
+        for label in weighted.loss.needs.labels:
+            for name, stream in config.streams.items():
+                if stream.table == schema.fields[label].table:
+                    wanted[name].add(label)
+    for name, fields in wanted.items():
+        if not fields:
+            raise UsageError(f"no loss looks at stream '{name}': take it out, or name it (or a view of it) in a loss")
+    return {name: tuple(field for field in schema.fields if field in fields) for name, fields in wanted.items()}
+
+
+def build_views(config: TrainConfig, fields: Mapping[str, tuple[str, ...]], context: StageContext, *, where: str) -> ViewMaker:
+    """The augmentations of the stage."""
+    source = stream_of(config)
+    return ViewMaker(
+        tuple(
+            (
+                _augmentation(view, config.streams[source[view.of]], fields[source[view.of]], context, f"{where}.views.{i}"),
+                view.of,
+                tuple(view.makes),
+            )
+            for i, view in enumerate(config.views)
+        )
+    )
+
+
+def _augmentation(view: ViewUse, stream: StreamConfig, fields: tuple[str, ...], context: StageContext, where: str) -> Augmentation:
+    registry: Registry = context.host.registry
+    entry = registry.entry("augmentation", view.use)
+    augmentation_context = AugmentationContext(
+        schema=context.plan.schema,
+        table=stream.table,
+        fields=fields,
+        makes=len(view.makes),
+        mutual_information=lambda names: context.store.mutual_information(stream.table, list(names)),
+    )
+    return cast(Augmentation, entry.create(entry.parse(view.options, where=where), context=augmentation_context))

@@ -1,0 +1,51 @@
+"""What a stage will need, said before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import psutil
+import torch
+from torch import nn
+
+from embedkit.train.optimize import Optimizers
+
+
+def parameter_bytes(parameters: Iterable[torch.Tensor]) -> int:
+    """Bytes of tensors, each once."""
+    return sum(p.numel() * p.element_size() for p in {id(p): p for p in parameters}.values())
+
+
+def estimate(module: nn.Module, tables: Iterable[nn.Parameter], optimizers: Optimizers, data_bytes: int) -> dict[str, int]:
+    """Bytes a part: ``parameters`` (of these ``tables``), ``gradients``, ``optimizer`` and ``data``.
+
+    Gradients of tables count in full unless they are sparse. Activations depend on the batch and are not in it.
+    """
+    held = list(module.parameters())
+    dense = {id(p) for p in optimizers.clipped}
+    return {
+        "parameters": parameter_bytes(held),
+        "tables": parameter_bytes(tables),
+        "gradients": parameter_bytes(p for p in held if p.requires_grad and id(p) in dense),
+        "optimizer": optimizers.state_bytes(),
+        "data": data_bytes,
+    }
+
+
+def text(parts: Mapping[str, int], device: torch.device) -> str:
+    """One line for people, with what the machine has free."""
+    total = sum(size for name, size in parts.items() if name != "tables")
+    free = psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    return (
+        f"memory: about {_size(total)} (parameters {_size(parts['parameters'])}, of these tables {_size(parts['tables'])}; "
+        f"gradients {_size(parts['gradients'])}; optimiser {_size(parts['optimizer'])}; data {_size(parts['data'])}) "
+        f"and the activations of a batch; {_size(free)} free"
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,141 @@
+"""Report: metrics as JSON lines, progress for people, and the training curve."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Progress(Protocol):
+    """Shows how far a stage is."""
+
+    def update(self, step: int, text: str) -> None:
+        """The stage has done ``step`` steps; ``text`` says how it goes."""
+
+    def line(self, text: str) -> None:
+        """Say something once."""
+
+    def close(self) -> None:
+        """The stage has ended."""
+
+
+class Lines:
+    """Plain lines, where there is no terminal."""
+
+    def __init__(self, log: Callable[[str], Any], name: str, total: int) -> None:
+        self._log, self._name, self._total = log, name, total
+
+    def update(self, step: int, text: str) -> None:
+        """One line."""
+        self._log(f"{self._name} step {step}/{self._total}  {text}")
+
+    def line(self, text: str) -> None:
+        """One line."""
+        self._log(text)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Bar:
+    """A bar on a terminal, with lines above it."""
+
+    def __init__(self, log: Callable[[str], Any], name: str, total: int, start: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._log = log
+        self._progress = Progress(  # what is printed meanwhile appears above it
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task(name, total=total, completed=start, text="")
+        self._progress.start()
+
+    def update(self, step: int, text: str) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=step, text=text)
+
+    def line(self, text: str) -> None:
+        """One line above the bar."""
+        self._log(text)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._progress.stop()
+
+
+def make_progress(log: Callable[[str], Any], name: str, total: int, start: int) -> Progress:
+    """A bar on a terminal, plain lines otherwise."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return Bar(log, name, total, start)
+    return Lines(log, name, total)
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one JSON object a line, cut back to where a checkpoint left it on resume."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one line and hand it to the system at once."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Drop what was written after ``size`` bytes."""
+        if self.size > size:
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All whole lines."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+
+class TimeLeft:
+    """Seconds that the rest of a stage takes, from the pace since its start."""
+
+    def __init__(self, start: int, total: int) -> None:
+        self._start, self._total, self._since = start, total, time.monotonic()
+
+    def __call__(self, step: int) -> float:
+        """Seconds left after ``step`` steps."""
+        done = max(1, step - self._start)
+        return (time.monotonic() - self._since) / done * (self._total - step)
+
+
+def clock_text(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def summary(losses: Mapping[str, float], rows_per_second: float) -> str:
+    """What a line says of a step: the loss, its parts when there are several, and the pace."""
+    names = [name for name in losses if name != "loss" and "/" not in name]
+    parts = [f"loss {losses['loss']:.4f}"]
+    if len(names) > 1:
+        parts += [f"{name} {losses[name]:.4f}" for name in names]
+    return "  ".join([*parts, f"{rows_per_second:,.0f} rows/s"])
