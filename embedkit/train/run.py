@@ -155,7 +155,7 @@ class _Run:
     def _stage(self, index: int, model: Model, store: Store) -> StageResult:
         """Run one stage, or take what it left when it ended before the run was interrupted."""
         part = self.plan.stages[index]
-        name = getattr(part.config, "name", None) or str(index)
+        name = self._stage_name(index)
         context = StageContext(
             plan=self.plan,
             host=self.host,
@@ -182,6 +182,14 @@ class _Run:
         draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
         self.host.announce("stage_finished", stage=name, result=result)
         return result
+
+    def _stage_name(self, index: int) -> str:
+        """What the log calls a stage: its name, or, where it has only its number, what it does."""
+        part = self.plan.stages[index]
+        name = getattr(part.config, "name", None) or str(index)
+        if name != str(index):
+            return str(name)
+        return part.entry.name if len(self.plan.stages) == 1 else f"{part.entry.name}-{index}"
 
     # ------------------------------------------------------------------ the end
 
