@@ -94,7 +94,12 @@ def _keep(name: str) -> Any:
     help="Load a one-file plugin, or leave a plugin out. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "--strict-plugins", is_flag=True, is_eager=True, expose_value=False, callback=_keep("strict"), help="A plugin that fails to load ends the command."
+    "--strict-plugins",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_keep("strict"),
+    help="A plugin that fails to load ends the command.",
 )
 @click.option("--debug", is_flag=True, is_eager=True, expose_value=False, callback=_keep("debug"), help="Show the whole stack of an error.")
 def cli() -> None:

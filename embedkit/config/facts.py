@@ -119,7 +119,9 @@ def _key(name: str, table: Table, columns: Mapping[str, ColumnSummary]) -> str |
         return 4 * named + 2 * own + (summary.dtype == "string" and _short_words(summary)) + (place == 0), -place
 
     found = [
-        c for c, s in columns.items() if s.dtype in ("int", "string") and s.nulls == 0 and s.unique == s.rows and (s.dtype == "int" or _short_words(s))
+        c
+        for c, s in columns.items()
+        if s.dtype in ("int", "string") and s.nulls == 0 and s.unique == s.rows and (s.dtype == "int" or _short_words(s))
     ]
     for column in sorted(found, key=likely, reverse=True):
         values = table.column(column)

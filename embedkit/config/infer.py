@@ -16,8 +16,12 @@ from embedkit.config.fields import ColumnSummary, FieldOptions
 from embedkit.errors import UsageError
 from embedkit.registry import Registry
 
-_USER = re.compile(r"user|customer|session|visitor|member|account|client|player|reader|viewer|listener|buyer|person|caller|patient", re.IGNORECASE)
-_ITEM = re.compile(r"item|product|movie|film|track|artist|song|article|stock|sku|asin|book|video|game|recipe|page|url|ad_?id", re.IGNORECASE)
+_USER = re.compile(
+    r"user|customer|session|visitor|member|account|client|player|reader|viewer|listener|buyer|person|caller|patient", re.IGNORECASE
+)
+_ITEM = re.compile(
+    r"item|product|movie|film|track|artist|song|article|stock|sku|asin|book|video|game|recipe|page|url|ad_?id", re.IGNORECASE
+)
 _TIME = re.compile(r"time|date|(^|_)ts$|_at$|when|day", re.IGNORECASE)
 _POSITION = re.compile(r"position|order|sequence|(^|_)(seq|step|index|idx|rank)$", re.IGNORECASE)
 _MATCH = 0.9
@@ -198,7 +202,9 @@ def _likely_user(table: TableFacts, item: str) -> str:
         if name != item and column.dtype in ("int", "string") and 1 < column.unique < 0.9 * column.rows and not _TIME.search(name)
     }
     if not found:
-        raise UsageError(f"init: no column of '{table.name}' says whose event it is; write the run file by hand, or give the table of items only")
+        raise UsageError(
+            f"init: no column of '{table.name}' says whose event it is; write the run file by hand, or give the table of items only"
+        )
     return max(found, key=lambda name: found[name])
 
 
@@ -209,10 +215,16 @@ def _constant_columns(table: TableFacts, events: Events) -> dict[str, str]:
     frame: Any = pl.from_arrow(next(table.table.scan(None, table.table.units[:1]))[1])
     kept = {}
     for name, column in table.columns.items():
-        if name in (events.user, events.item, events.time, events.position) or column.dtype not in ("int", "float", "string") or column.unique < 2:
+        if (
+            name in (events.user, events.item, events.time, events.position)
+            or column.dtype not in ("int", "float", "string")
+            or column.unique < 2
+        ):
             continue
         pairs = frame.select(events.item, name).drop_nulls().group_by(events.item, name).len()
-        most = pairs.group_by(events.item).agg(pl.col("len").max().alias("most"), pl.col("len").sum().alias("all")).filter(pl.col("all") > 1)
+        most = (
+            pairs.group_by(events.item).agg(pl.col("len").max().alias("most"), pl.col("len").sum().alias("all")).filter(pl.col("all") > 1)
+        )
         share = most["most"].sum() / max(1, most["all"].sum())
         # A value that most rows have anyway says nothing about items, so agreement beyond it counts.
         usual = frame[name].drop_nulls().value_counts()["count"].max() / max(1, frame[name].count())

@@ -74,7 +74,7 @@ def _tables(guess: Guess, base: Path) -> list[str]:
         if events is None:
             lines += [f"split = {_toml({'by': 'hash', 'key': [guess.item_key], 'valid': 0.1})}"]
     else:
-        lines += ["# key = \"…\"  # no column is unique and complete; embedding and searching need one"]
+        lines += ['# key = "…"  # no column is unique and complete; embedding and searching need one']
     if guess.users is not None:
         lines += ["", f"[tables.{guess.users.name}]", f"uri = {_toml(_uri(guess.users, base))}", f"key = {_toml(guess.user_key)}"]
     if events is not None:
@@ -145,7 +145,9 @@ def _alone(guess: Guess, named: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if len(features) < 2:  # one column has no other half to be told from, so the id takes part
         features = list(named)
     if len(features) < 2:
-        raise UsageError(f"init: {guess.items.path} has fewer than two columns to learn from ({', '.join(guess.items.columns)}); add columns or events")
+        raise UsageError(
+            f"init: {guess.items.path} has fewer than two columns to learn from ({', '.join(guess.items.columns)}); add columns or events"
+        )
     shown = {name: found for name, found in named.items() if name in features}
     view = {"use": "random_masking", "of": "main", "makes": ["a", "b"], "fields": features}
     loss = {"use": "info_nce", "tower": "item", "views": ["a", "b"], "temperature": 0.1}
