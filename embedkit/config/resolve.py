@@ -239,7 +239,7 @@ def dump_resolved(plan: Plan, *, data_path: Literal["memory", "stream"] | None =
         plugins={o.plugin: PluginVersion(distribution=o.distribution, version=o.version) for o in sorted(owners, key=lambda o: o.plugin)},
     ).model_dump(mode="json")
     return "# Written by embedkit: the run file with every default. Resume, compare and bundles read this.\n" + tomli_w.dumps(
-        _without_none(data)
+        without_none(data)
     )
 
 
@@ -278,10 +278,10 @@ def _parts(plan: Plan) -> list[Part]:
     return [*parts, *plan.stages, *plan.evaluators, plan.index]
 
 
-def _without_none(value: Any) -> Any:
+def without_none(value: Any) -> Any:
     """TOML has no null: a key without a value is left out, which reads as None again."""
     if isinstance(value, Mapping):
-        return {key: _without_none(one) for key, one in value.items() if one is not None}
+        return {key: without_none(one) for key, one in value.items() if one is not None}
     if isinstance(value, list):
-        return [_without_none(one) for one in value]
+        return [without_none(one) for one in value]
     return value

@@ -1,0 +1,55 @@
+"""``embedkit bundle``: look into a trained bundle. Neither torch nor the bundle's plugins are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from embedkit.cli.render import json_option, show_json, show_pairs, show_table, size_of
+
+
+@click.group("bundle")
+def command() -> None:
+    """Look into a trained bundle."""
+
+
+@command.command("inspect")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@json_option
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Print what BUNDLE (its folder, or a run's) holds: towers, fields, components, files; and check that none is damaged."""
+    from embedkit.bundle import check_files, find_bundle, read_meta
+    from embedkit.schema import Schema
+
+    folder = find_bundle(bundle)
+    meta = read_meta(folder)
+    check_files(folder, meta)
+    if as_json:
+        show_json(meta.to_json())
+        return
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    show_pairs(
+        {
+            "bundle": str(folder),
+            "run": meta.name,
+            "embedkit": meta.version,
+            "size": f"{size_of(size)} in {len(meta.files) + 1} files, none damaged",
+        }
+    )
+    schema = Schema.from_json(meta.model["schema"])
+    click.echo()
+    towers = [
+        (name, schema.towers[name].table, space.dim, space.prefixes, space.metric, ", ".join(schema.towers[name].fields), space.id[:12])
+        for name, space in meta.spaces.items()
+    ]
+    show_table(("tower", "table", "width", "prefixes", "metric", "fields", "space"), towers)
+    click.echo()
+    parts = [("encoder", part["use"], ", ".join(part["fields"]), _from(part)) for part in meta.model["encoders"]]
+    for kind in ("trunk", "head"):
+        parts += [(kind, part["use"], tower, _from(part)) for tower, part in meta.model[f"{kind}s"].items()]
+    show_table(("component", "name", "of", "from"), parts)
+
+
+def _from(part: dict[str, str | None]) -> str:
+    return f"{part['distribution']} {part['version']}" if part["distribution"] else "a one-file plugin"
