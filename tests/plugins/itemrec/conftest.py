@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from embedkit.data.batch import Batch
 from embedkit.data.columns import Column
@@ -65,7 +66,7 @@ class FakeStore:
         return SimpleNamespace(
             table=events, target=target, users=self.user[held], ids=[str(e) for e in held], event=held, start=start, stop=stop,
             targets=(self.item[held], np.arange(len(held) + 1)),
-            seen=(np.concatenate([*seen, np.zeros(0, np.int64)]), np.concatenate(([0], np.cumsum([len(s) for s in seen]))).astype(np.int64)),
+            seen=(np.concatenate([*seen, np.zeros(0, np.int64)]), np.cumsum([0, *map(len, seen)])),
         )  # fmt: skip
 
     def batch(self, rows: dict[str, torch.Tensor], fields: tuple[str, ...]) -> Batch:
@@ -90,10 +91,10 @@ class FakeModel(torch.nn.Module):
     @torch.inference_mode()
     def encode(self, batch: Batch, tower: str) -> torch.Tensor:
         if tower == "item":
-            return torch.nn.functional.normalize(self.table(batch.columns["item_id"].values), dim=-1)
+            return F.normalize(self.table(batch.columns["item_id"].values), dim=-1)
         history = batch.columns["history"]
         known = history.values.clamp(min=0)
-        return torch.nn.functional.normalize(torch.nn.functional.embedding_bag(known, self.table.weight, history.offsets[:-1], mode="mean"), dim=-1)
+        return F.normalize(torch.nn.functional.embedding_bag(known, self.table.weight, history.offsets[:-1], mode="mean"), dim=-1)
 
 
 @pytest.fixture
