@@ -129,7 +129,7 @@ class HistoryAndGroup(Baseline):
     def score(self, queries: Queries, lo: int, hi: int) -> Tensor:
         """Own counts and group counts."""
         history = self.data.history_matrix(queries, lo, hi)
-        groups = self.counts[self.group[np.asarray(queries.event[lo:hi])]]
+        groups = self.counts[self.group[queries.event[lo:hi]]]
         return self._filled(history * self.own + groups)
 
 

@@ -71,7 +71,7 @@ class Interactions:
 
     def histories(self, queries: Queries, lo: int, hi: int) -> Ragged:
         """Known item rows of the histories of some queries, in order: values and offsets [hi - lo + 1]."""
-        start, stop = np.asarray(queries.start[lo:hi]), np.asarray(queries.stop[lo:hi])
+        start, stop = queries.start[lo:hi], queries.stop[lo:hi]
         length = stop - start
         offsets = np.concatenate(([0], np.cumsum(length)))
         position = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], length)

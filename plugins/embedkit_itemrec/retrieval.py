@@ -58,7 +58,7 @@ class Retrieval(Evaluator):
             return self._quick(self._rank(scorers["model"], task, context.seed))
         scorers |= self._baselines(context.store, task)
         rankings = {name: self._rank(score, task, context.seed) for name, score in scorers.items()}
-        users = np.asarray(task.queries.users)
+        users = task.queries.users
         estimates = list(self._estimates(rankings, users, context.seed))
         for name, mask in self._slices(context.store, task):
             estimates += self._slice(name, mask, rankings, users, context.seed)
@@ -171,14 +171,9 @@ def group_codes(store: Store, events: str, field: str) -> Ints:
         UsageError: the field is not one category a row of the event table or of a table that it joins.
     """
     spec = store.schema.fields.get(field)
-    source = store.events[events]
-    if spec is None or not (spec.table == events or spec.table in source.joins):
+    if spec is None or not (spec.table == events or spec.table in store.events[events].joins):
         raise UsageError(f"evaluate: group = '{field}' is no field of table '{events}' or of a table that it joins")
-    if spec.table == events:
-        rows = np.arange(len(source.split), dtype=np.int64)
-    else:
-        rows = np.asarray(source.joins[spec.table], dtype=np.int64)
-    column = store.batch({spec.table: torch.from_numpy(rows)}, (field,)).columns[field]
+    column = store.batch({events: torch.arange(store.tables[events].rows)}, (field,)).columns[field]
     if column.ragged or column.values.is_floating_point() or column.values.dim() != 1:
         raise UsageError(f"evaluate: group = '{field}' has type {spec.type}; a group is one category a row")
     codes = column.values if column.present is None else column.values.masked_fill(~column.present, 0)

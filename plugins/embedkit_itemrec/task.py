@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from embedkit.data.queries import Queries
     from embedkit.data.store import Store
 
+    from embedkit.data.batch import Batch
+
 _ENCODE_ROWS = 2048
 
 
@@ -31,7 +32,7 @@ class Task:
         events: event table they come from.
         table: table whose rows are ranked.
         items: number of its rows M.
-        targets: relevant item rows of each query, without repeats; -1 where the item is not in the table.
+        targets: relevant item rows of each query, distinct; -1 where the item is not in the table.
         seen: item rows that are no candidates; None where all are.
     """
 
@@ -57,17 +58,16 @@ class Task:
         table = store.schema.towers[config.target].table
         events = _event_table(config, store, table)
         queries = store.queries(events, table, context.split, max_queries=context.max_queries, seed=context.seed)
-        if not len(queries.start):
+        if not len(queries):
             raise DataError(
                 f"table '{events}': its {context.split} split has no query with a '{table}' item; "
                 f"give [tables.{events}] a split with more {context.split} events"
             )
-        seen = _arrays(queries.seen) if config.exclude_seen else None
-        return cls(queries, events, table, store.tables[table].rows, _distinct(_arrays(queries.targets)), seen)
+        return cls(queries, events, table, store.tables[table].rows, queries.targets, queries.seen if config.exclude_seen else None)
 
     def history_lengths(self) -> Ints:
         """Events in each query's history, [Q]."""
-        return np.asarray(self.queries.stop, dtype=np.int64) - np.asarray(self.queries.start, dtype=np.int64)
+        return self.queries.stop - self.queries.start
 
 
 def embed_rows(context: EvaluateContext, table: str, tower: str) -> Tensor:
@@ -96,10 +96,10 @@ def model_scores(config: RetrievalConfig, context: EvaluateContext, task: Task) 
     return score
 
 
-def _encode(context: EvaluateContext, batch: object, tower: str) -> Tensor:
+def _encode(context: EvaluateContext, batch: Batch, tower: str) -> Tensor:
     on = context.precision != torch.float32
     with torch.autocast(context.device.type, context.precision, enabled=on):
-        vectors = context.model.encode(batch.to(context.device), tower).float()  # type: ignore[attr-defined]
+        vectors = context.model.encode(batch.to(context.device), tower).float()
     if not bool(torch.isfinite(vectors).all()):
         raise DataError(
             f"tower '{tower}': an embedding is not finite, so nothing can be ranked; training diverged, try a smaller learning rate"
@@ -125,20 +125,3 @@ def _event_table(config: RetrievalConfig, store: Store, table: str) -> str:
             'retrieval needs one: name it with events = "…"'
         )
     return found[0]
-
-
-def _arrays(ragged: tuple[object, object]) -> Ragged:
-    return np.asarray(ragged[0], dtype=np.int64), np.asarray(ragged[1], dtype=np.int64)
-
-
-def _distinct(targets: Ragged) -> Ragged:
-    """Drop repeats of an item within a query; items that are not in the table (-1) may be different ones and all
-    stay."""
-    values, offsets = targets
-    query = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    order = np.lexsort((values, query))
-    repeat = np.zeros(len(values), bool)
-    a, b = order[:-1], order[1:]
-    repeat[b] = (query[a] == query[b]) & (values[a] == values[b]) & (values[b] >= 0)
-    kept = np.concatenate(([0], np.cumsum(~repeat)))
-    return values[~repeat], kept[offsets].astype(np.int64)

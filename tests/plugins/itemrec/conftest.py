@@ -15,6 +15,13 @@ from embedkit.data.columns import Column
 from embedkit.schema import FieldSpec, Schema, Tower
 
 
+class FakeQueries(SimpleNamespace):
+    """Queries as the store makes them."""
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+
 @dataclass
 class FakeStore:
     """Events sorted by user and order; ``split`` 0, 1, 2; one query for each event of the asked split that has a user."""
@@ -63,7 +70,7 @@ class FakeStore:
             ((self.user == u) & (self.split < code)).sum() for u in self.user[held]
         ], dtype=np.int64)  # fmt: skip
         seen = [self.item[self.by_user[a:b]] for a, b in zip(start, stop, strict=True)]
-        return SimpleNamespace(
+        return FakeQueries(
             table=events, target=target, users=self.user[held], ids=[str(e) for e in held], event=held, start=start, stop=stop,
             targets=(self.item[held], np.arange(len(held) + 1)),
             seen=(np.concatenate([*seen, np.zeros(0, np.int64)]), np.cumsum([0, *map(len, seen)])),
