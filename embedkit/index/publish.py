@@ -44,9 +44,7 @@ def current_generation(out: Path) -> str:
 
 
 def publish(out: Path, name: str) -> None:
-    """Make a whole generation the current one, then remove the others but the one before, which readers may still be
-    opening.
-    """
+    """Make a whole generation the current one; remove all but it and the one before, which readers may be opening."""
     before = (out / CURRENT).read_text().strip() if (out / CURRENT).is_file() else None
     atomic_write(out / CURRENT, name + "\n")
     for old in generations(out):
