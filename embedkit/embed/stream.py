@@ -14,8 +14,16 @@ import torch
 from embedkit.config.model import TableConfig
 from embedkit.data.table import Table, open_table
 from embedkit.embed.job import BATCH_SIZE, Job, Precision
-from embedkit.embed.manifest import MANIFEST, Manifest, Source, SourceFile, UnitRange, finished, read_manifest,
-units_file
+from embedkit.embed.manifest import (
+    MANIFEST,
+    Manifest,
+    Source,
+    SourceFile,
+    UnitRange,
+    finished,
+    read_manifest,
+    units_file,
+)
 from embedkit.embed.writer import PartWriter
 from embedkit.errors import BundleError, SpaceMismatch, UsageError
 from embedkit.files import locked
