@@ -145,7 +145,7 @@ def _check_domains(parts: Sequence[EncoderPart], schema: Schema, resolver: Resol
 
 
 def _per_tower(resolver: Resolver, kind: Literal["trunk", "head"], default: Use, own: Mapping[str, Use]) -> dict[str, Part]:
-    """Tower → trunk or head. A head's ``dim`` is the model's when it is not written."""
+    """Tower → trunk or head."""
     config, parts = resolver.config, {}
     for tower in own:
         if tower not in config.towers:
@@ -153,20 +153,10 @@ def _per_tower(resolver: Resolver, kind: Literal["trunk", "head"], default: Use,
     for tower in config.towers:
         use = own.get(tower, default)
         at = f"model.{kind}s.{tower}" if tower in own else f"model.{kind}"
-        options = use.options
-        if kind == "head" and "dim" not in options and _has_option(resolver.registry, kind, use.use, "dim"):
-            options["dim"] = config.model.dim
-        part = resolver.part(kind, use.use, options, at)
+        part = resolver.part(kind, use.use, use.options, at)
         if part is not None:
             parts[tower] = part
     return parts
-
-
-def _has_option(registry: Registry, kind: str, name: str, option: str) -> bool:
-    try:
-        return option in registry.entry(kind, name).config_class().model_fields
-    except UsageError:  # an unknown name is told when the part itself is asked for
-        return False
 
 
 def _stages(resolver: Resolver) -> list[Part]:

@@ -63,9 +63,12 @@ class Matryoshka(Head):
 
 
 def projection(before: int, after: int, bias: bool) -> nn.Linear:
-    """A linear map that starts orthogonal: embeddings start with the angles, or as many of them as fit, that pooled vectors have."""
+    """A linear map that starts as the identity, cut or padded with zero rows.
+
+    Towers that share table rows then start out comparable: a random projection each would hide what a history and an item share.
+    """
     linear = nn.Linear(before, after, bias=bias)
-    nn.init.orthogonal_(linear.weight)
+    nn.init.eye_(linear.weight)
     if bias:
         nn.init.zeros_(linear.bias)
     return linear
