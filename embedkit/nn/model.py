@@ -148,9 +148,7 @@ class Model(nn.Module):
         if not self.encoders[self._encoder_of[window]].one_token_a_value(self.spec.schema.fields[window]):
             raise UsageError(f"field '{window}': its encoder pools the values of a row, so positions cannot be told apart")
         if view.fill == "drop" and (window in view.hidden or window in view.hidden_values):
-            raise UsageError(
-                f"field '{window}': values of a window cannot be dropped, for each has a target; hide them with fill = \"replace\""
-            )
+            raise UsageError(f"field '{window}': each value of a window has a target, so none may be dropped: hide it by fill = replace")
         return window
 
     def _encoder(self, part: EncoderPart, stats: Mapping[str, FieldStats], sparse: bool) -> Encoder:

@@ -12,6 +12,8 @@ M = TypeVar("M", bound=nn.Module)
 
 def attribute(name: str) -> str:
     """A name as an attribute of a module: dots, which separate the parts of a state dict's keys, are escaped; injective."""
+    if not name:
+        return "%"
     return name.replace("%", "%25").replace(".", "%2E")
 
 

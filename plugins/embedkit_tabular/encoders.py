@@ -61,8 +61,7 @@ class NumberEncoder(Encoder):
 
     def embed(self, spec: FieldSpec, column: Column) -> tuple[Tensor, Tensor | None]:
         """See ``Encoder.embed``."""
-        x = column.values.float().view(len(column), -1)
-        return self.linear[spec.name](self.bins[spec.name](x)).unsqueeze(1), None
+        return self.linear[spec.name](self.bins[spec.name](_flat(column))).unsqueeze(1), None
 
     def _edges(self, spec: FieldSpec) -> Tensor | None:
         """Bin edges, evenly many train values between each two; None where a line must do: one value only, or several numbers a row."""
@@ -88,7 +87,13 @@ class TimestampEncoder(Encoder):
 
     def embed(self, spec: FieldSpec, column: Column) -> tuple[Tensor, Tensor | None]:
         """See ``Encoder.embed``."""
-        return self.linear[spec.name](column.values.float().view(len(column), -1)).unsqueeze(1), None
+        return self.linear[spec.name](_flat(column)).unsqueeze(1), None
+
+
+def _flat(column: Column) -> Tensor:
+    """float32 [B, numbers a row]."""
+    values = column.values.float()
+    return values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)
 
 
 def _linear(width: int, dim: int) -> nn.Linear:

@@ -52,7 +52,7 @@ def gradients(module: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor
     if not list(module.parameters()):
         return {}
     module.zero_grad(set_to_none=True)
-    loss().backward()
+    torch.autograd.backward(loss())
     found = {}
     for name, parameter in module.named_parameters():
         gradient = parameter.grad
