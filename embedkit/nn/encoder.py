@@ -64,8 +64,8 @@ class Encoder(Component, nn.Module):
         """Embed one field, as if every value were there and visible (values that are not hold zeros).
 
         Returns:
-            x [B, L, D] and pad bool [B, L] (True where a row has no such token; None when every row has all). A ragged column gives
-            either one token a value, in order (L = longest row, at least 1), or one token a row.
+            x [B, L, D] and pad bool [B, L] (True where a row has no such token, padding last; None when every row has all). A ragged
+            column gives either one token a value, in order (L = longest row, at least 1), or one token a row.
         """
 
     def one_token_a_value(self, spec: FieldSpec) -> bool:
@@ -82,21 +82,12 @@ class Encoder(Component, nn.Module):
         return max(1, length)
 
     def tables(self) -> Iterable[nn.Parameter]:
-        """The parameters that are embedding tables: a table optimiser trains them, gradient clipping leaves sparse ones out."""
-        return ()
+        """The parameters that are embedding tables.
 
-    def resize_state(self, state: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Fit an older state dict of this encoder to vocabularies that have grown since (warm start).
-
-        Args:
-            state: state dict of an encoder with the same options and fields, built on older vocabularies.
-            rows: domain → int64 [size now]: the code that each code had then, -1 for values that are new.
-
-        Returns:
-            A state dict that ``load_state_dict`` takes. The default is the old one: right for whatever is not sized by a vocabulary.
-            An encoder with a row a code moves the rows by value and keeps the fresh weights of new ones.
+        A table optimiser trains them, and gradient clipping leaves sparse ones out. A table with a row for each code of a vocabulary
+        (in the order of the codes, which growth keeps) may have more rows after a warm start than before; the old ones are carried over.
         """
-        return dict(state)
+        return ()
 
     def forward(self, columns: Mapping[str, Column], view: View) -> Tokens:
         """Encode the fields of this encoder that ``columns`` holds (at least one); see ``View`` for what is hidden."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -49,17 +49,6 @@ class Embedding(TableEncoder):
         113 ms padded.
         """
         return F.embedding_bag(codes, self.table(spec.domain), offsets, mode="mean", include_last_offset=True, sparse=self.context.sparse)
-
-    def resize_state(self, state: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Move table rows to the codes that their values have now; new values keep their fresh rows."""
-        resized = dict(state)
-        for domain in rows:
-            key = _key(domain)
-            if key in state and hasattr(self, key):
-                known = (rows[domain] >= 0).nonzero().squeeze(1)
-                old = state[key].index_select(0, rows[domain].index_select(0, known))
-                resized[key] = self.table(domain).detach().cpu().clone().index_copy_(0, known, old)
-        return resized
 
     def _size(self, domain: str) -> int:
         sizes = {spec.name: self.context.stats[spec.name].size for spec in self.context.fields if spec.domain == domain}

@@ -132,23 +132,6 @@ def test_many_threads_give_one_gradient():
     assert all(torch.equal(found[0][name], other[name]) for other in found for name in other)
 
 
-def test_rows_move_with_their_values():
-    old = make()
-    grown = {"id": FieldStats(9, 0, size=9), "genres": FieldStats(9, 0, size=4), "history": FieldStats(9, 0, size=9, max_length=5)}
-    new = make(stats=grown)
-    fresh = new.table("item").detach().clone()
-    with torch.no_grad():
-        for parameter in old.parameters():
-            parameter.add_(1.0)
-    codes = torch.tensor([0, 2, 1, -1, 3, 4, -1, 5, 6])
-    state = new.resize_state(old.state_dict(), {"item": codes, "genres": torch.arange(4), "elsewhere": torch.arange(2)})
-    new.load_state_dict(state)
-    known = codes >= 0
-    torch.testing.assert_close(new.table("item")[known], old.table("item")[codes[known]])
-    torch.testing.assert_close(new.table("item")[~known], fresh[~known])
-    torch.testing.assert_close(new.missing, old.missing)
-
-
 def test_domains_may_be_called_anything():
     fields = (field("a", "category", domain="keys"), field("b", "category", domain="a.b"), field("c", "category", domain="weight"))
     encoder = make(fields, {name: FieldStats(9, 0, size=3) for name in "abc"})
