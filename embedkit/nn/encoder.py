@@ -48,7 +48,7 @@ class Encoder(Component, nn.Module):
     """
 
     accepts: ClassVar[frozenset[str]]
-    """Field types it can serve."""
+    """Field types it can serve. An options class that has the same attribute lets a run file be checked without torch."""
 
     context: EncoderContext
 

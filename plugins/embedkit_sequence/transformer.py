@@ -78,7 +78,7 @@ class Transformer(Trunk):
         self.blocks = nn.ModuleList(Block(dim, config.heads, hidden, config.dropout, config.layers) for _ in range(config.layers))
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.query = nn.Linear(dim, 1) if config.pooling == "query" else None
+        self.query = nn.Linear(dim, 1, bias=False) if config.pooling == "query" else None
 
     def forward(
         self, tokens: Tokens, *, window: str | None = None, layers: tuple[int, ...] = ()

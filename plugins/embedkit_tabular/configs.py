@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ Activation = Literal["relu", "gelu", "silu"]
 class NumberEncoderConfig(Config):
     """Options of ``number``."""
 
+    accepts: ClassVar[frozenset[str]] = frozenset({"number"})
     kind: Literal["linear", "piecewise_linear"] = "piecewise_linear"
     """``linear``: x * w + b. ``piecewise_linear``: how far x has come through each of some bins between train quantiles, then linear
     (Gorishniy et al. 2022): it can bend where the data lie."""
@@ -24,6 +25,8 @@ class NumberEncoderConfig(Config):
 
 class TimestampEncoderConfig(Config):
     """Options of ``timestamp``: none."""
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"timestamp"})
 
 
 class MlpConfig(Config):

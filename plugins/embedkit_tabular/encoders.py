@@ -46,7 +46,7 @@ class PiecewiseLinear(nn.Module):
 class NumberEncoder(Encoder):
     """A number → one token."""
 
-    accepts = frozenset({"number"})
+    accepts = NumberEncoderConfig.accepts
     config: NumberEncoderConfig
 
     def __init__(self, config: NumberEncoderConfig, *, context: EncoderContext) -> None:
@@ -76,7 +76,7 @@ class NumberEncoder(Encoder):
 class TimestampEncoder(Encoder):
     """The numbers that its field type makes of a moment, [B, C] → one token, linearly."""
 
-    accepts = frozenset({"timestamp"})
+    accepts = TimestampEncoderConfig.accepts
     config: TimestampEncoderConfig
 
     def __init__(self, config: TimestampEncoderConfig, *, context: EncoderContext) -> None:

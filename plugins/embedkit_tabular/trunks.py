@@ -86,7 +86,7 @@ class Attention(Trunk):
         super().__init__(config, context=context)
         if context.dim % config.heads:
             raise UsageError(f"tower '{context.tower}': attention's {config.heads} heads do not divide the model's dim {context.dim}")
-        self.score = nn.Linear(context.dim, config.heads)
+        self.score = nn.Linear(context.dim, config.heads, bias=False)
         self.value = nn.Linear(context.dim, context.dim)
         nn.init.normal_(self.score.weight, std=1 / math.sqrt(context.dim))
 

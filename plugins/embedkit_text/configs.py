@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from embedkit.component import Config
@@ -10,6 +12,7 @@ from embedkit.component import Config
 class HashedTextConfig(Config):
     """Options of ``hashed_text``."""
 
+    accepts: ClassVar[frozenset[str]] = frozenset({"text"})
     buckets: int = Field(32_768, ge=1)
     """Rows of the table; words and character n-grams share it, and more rows mean fewer collisions."""
     weighted: bool = True

@@ -25,7 +25,7 @@ class HashedText(Encoder):
     the field. (Joulin et al. 2017, arXiv 1607.01759, for the bag of hashed n-grams.)
     """
 
-    accepts = frozenset({"text"})
+    accepts = HashedTextConfig.accepts
     config: HashedTextConfig
 
     def __init__(self, config: HashedTextConfig, *, context: EncoderContext) -> None:

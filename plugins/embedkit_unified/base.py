@@ -20,7 +20,7 @@ class TableEncoder(Encoder):
     with ``pool_sequences`` one token, their mean. A row whose list is empty has one token, a vector learned for the field.
     """
 
-    accepts = frozenset({"category", "categories", "sequence"})
+    accepts = TableConfig.accepts
     config: TableConfig
 
     def __init__(self, config: TableConfig, *, context: EncoderContext) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from embedkit.component import Config
 
@@ -14,6 +14,7 @@ Positive = Annotated[int, Field(ge=1)]
 class TableConfig(Config):
     """What both table encoders know."""
 
+    accepts: ClassVar[frozenset[str]] = frozenset({"category", "categories", "sequence"})
     pool_sequences: bool = False
     """Give a sequence one token, the mean of its values, in place of one token a value: much faster where the trunk averages anyway."""
     unknown_dropout: float = Field(0.0, ge=0, lt=1)
@@ -55,15 +56,9 @@ class LinearConfig(Config):
     bias: bool = True
     """Whether the projection adds a constant: it is what a row without any value is embedded as."""
     identity: bool = False
-    """Take the trunk's vector as it is, without a projection."""
+    """Take the trunk's vector as it is, without a projection; dim must be the model's then."""
     normalize: bool = True
     """Bring embeddings to unit length, to be compared by cosine; else they are compared by dot product."""
-
-    @model_validator(mode="after")
-    def _one_width(self) -> LinearConfig:
-        if self.identity and self.dim is not None:
-            raise ValueError("identity keeps the trunk's width: leave dim out")
-        return self
 
 
 class MatryoshkaConfig(Config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from embedkit.errors import UsageError
 from embedkit.nn.head import Head, HeadContext
 from embedkit_unified.configs import LinearConfig, MatryoshkaConfig
 
@@ -16,6 +17,8 @@ class Linear(Head):
     def __init__(self, config: LinearConfig, *, context: HeadContext) -> None:
         super().__init__(config, context=context)
         self._dim = config.dim or context.dim
+        if config.identity and self._dim != context.dim:
+            raise UsageError(f"tower '{context.tower}': an identity head keeps the model's dim {context.dim}, it cannot give {self._dim}")
         self.projection = nn.Identity() if config.identity else projection(context.dim, self._dim, config.bias)
 
     @property

@@ -15,6 +15,9 @@ from embedkit.nn.values import Tokens
 from embedkit.registry import Entry, Owner
 from embedkit.schema import FieldSpec
 
+ROUNDING = 1e-7
+"""A gradient this small is rounding: the parameter does nothing (a constant added before a softmax, say)."""
+
 
 def field(name: str, type: str, *, domain: str | None = None, table: str = "items") -> FieldSpec:
     """A feature field; its domain is its name unless given."""

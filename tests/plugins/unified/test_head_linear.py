@@ -4,6 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from embedkit.errors import UsageError
 from embedkit.nn.head import HeadContext
 from embedkit.testing.conformance.head import HeadConformance
 from embedkit_unified.configs import LinearConfig, MatryoshkaConfig
@@ -62,5 +63,6 @@ def test_nested_widths_ascend(dims):
 
 
 def test_identity_has_no_width_of_its_own():
-    with pytest.raises(ValidationError, match="leave dim out"):
-        LinearConfig(identity=True, dim=4)
+    with pytest.raises(UsageError, match="tower 'item': an identity head keeps the model's dim 12, it cannot give 4"):
+        Linear(LinearConfig(identity=True, dim=4), context=CONTEXT)
+    assert Linear(LinearConfig(identity=True, dim=12), context=CONTEXT).prefixes == (12,)
