@@ -81,8 +81,8 @@ class Codecs(Mapping[str, Codec]):
 
         Args:
             source: the values of a field; nothing for a field that the table's relations make (a history).
-            start: warm start. Codecs of fields that it has too, with the same type and options, keep their state, and vocabularies keep their
-                codes and grow by the values that are new; other fields are fitted.
+            start: warm start. Codecs of fields that it has too, with the same type and options, keep their state, and vocabularies
+                keep their codes and grow by the values that are new; other fields are fitted.
 
         Raises:
             DataError: a value is not of its field's type; table, column and row (counted over the values that ``source`` gave) are named.

@@ -103,7 +103,10 @@ def running(data: Bytes) -> U64:
 
 
 def stretch(sums: U64, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64], tag: int = 0) -> U64:
-    """Hash of ``data[start:stop]`` for many stretches, given ``sums = running(data)``. Equal bytes and tag give equal hashes wherever they stand."""
+    """Hash of ``data[start:stop]`` for many stretches, given ``sums = running(data)``.
+
+    Equal bytes and tag give equal hashes wherever they stand.
+    """
     base = powers(len(sums) - 1)[0]
     poly = (sums[stop] - sums[start]) * base[start]
     return splitmix64(poly + (stop - start).astype(np.uint64) * np.uint64(_GAMMA) + np.uint64(tag))

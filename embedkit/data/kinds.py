@@ -98,7 +98,8 @@ def merge_kinds(one: pa.DataType, other: pa.DataType, *, domain: str) -> pa.Data
     if {one, other} == {pa.int64(), pa.uint64()}:
         return pa.uint64()
     raise DataError(
-        f"domain '{domain}' would hold {describe(one)} and {describe(other)}: cast one of its columns, or give the fields domains of their own"
+        f"domain '{domain}' would hold {describe(one)} and {describe(other)}: "
+        "cast one of its columns, or give the fields domains of their own"
     )
 
 

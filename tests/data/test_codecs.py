@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import json
 
-import embedkit_sequence
-import embedkit_tabular
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import embedkit_sequence
+import embedkit_tabular
 from embedkit.config.plan import ModelSpec, Part
 from embedkit.data.codecs import Codecs
 from embedkit.errors import BundleError, DataError, UsageError
