@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from embedkit.data.codec import FieldStats
 from embedkit.data.columns import Column
@@ -116,6 +117,28 @@ class MutualInformation:
             shared = entropy[i] + entropy[j] - _entropy(self._joint[self.names[i], self.names[j]])
             out[i, j] = out[j, i] = max(0.0, shared)
         return out
+
+
+def mutual_information(columns: Sequence[Column], bins: int = 256) -> npt.NDArray[np.float64]:
+    """The matrix of ``MutualInformation`` for columns in memory, all of the same rows, float64 [k, k]; bins come from the columns."""
+    named = {str(i): column for i, column in enumerate(columns)}
+    counts = MutualInformation({name: _summary(column, bins) for name, column in named.items()}, bins=bins)
+    if named:
+        counts.observe(named)
+    return counts.matrix()
+
+
+def _summary(column: Column, bins: int) -> FieldStats:
+    """What binning needs to know of a column."""
+    rows = len(column)
+    if column.offsets is not None:
+        return FieldStats(rows, 0)
+    if not column.values.is_floating_point():
+        return FieldStats(rows, 0, size=int(column.values.max()) + 1 if rows else 1)
+    values = column.values if column.present is None else column.values[column.present]
+    numbers = values.numpy() if values.dim() == 1 else values[:, -1].numpy()
+    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, bins))) if len(numbers) else np.zeros(1)
+    return FieldStats(rows, 0, quantiles=torch.from_numpy(edges.astype(np.float32)))
 
 
 def _entropy(counts: I64) -> float:

@@ -6,7 +6,7 @@ import torch
 
 from embedkit.data.codec import FieldStats
 from embedkit.data.columns import Column
-from embedkit.data.stats import MutualInformation, bin_column, usable_bins
+from embedkit.data.stats import MutualInformation, bin_column, mutual_information, usable_bins
 
 
 def categories(codes, size):
@@ -113,6 +113,29 @@ def test_few_rows_take_few_bins():
     assert usable_bins(3883) == 31
     assert usable_bins(10**7) == 256
     assert usable_bins(10**7, 64) == 64
+
+
+def test_columns_in_memory():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=5000).astype(np.float32)
+    code = np.digitize(x, [-1, 0, 1])
+    wide = Column(torch.from_numpy(np.stack([rng.normal(size=5000), x], 1).astype(np.float32)))
+    lists = ragged([[int(c)] for c in code])
+    columns = [
+        Column(torch.from_numpy(x)),
+        Column(torch.from_numpy(code)),
+        wide,
+        lists,
+        Column(torch.from_numpy(rng.integers(0, 900, 5000))),
+    ]
+    found = mutual_information(columns)
+    _, counts = np.unique(code, return_counts=True)
+    entropy = -(counts / 5000 * np.log(counts / 5000)).sum()
+    for other in (0, 2, 3):
+        assert found[1, other] == pytest.approx(entropy, rel=0.06)
+    assert found[4, :4].max() < 0.05
+    nothing = Column(torch.zeros(3), None, torch.zeros(3, dtype=torch.bool))
+    assert mutual_information([nothing, nothing]).tolist() == [[0, 0], [0, 0]]
 
 
 def test_nothing_counted():
