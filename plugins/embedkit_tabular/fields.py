@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from embedkit.config.fields import ColumnSummary, FieldOptions, VocabularyOptions
 
-_IDENTIFIER = re.compile(r"(^|[_\W])(id|ids|code|key|no|nr|uuid|sku|zip|zipcode|postcode|isbn|ean)$|[a-z](Id|ID|Code|Key)$", re.IGNORECASE)
+_ID_WORDS = "id|ids|code|key|no|nr|uuid|sku|zip|zipcode|postcode|isbn|ean"
+_THINGS = "user|item|customer|client|product|session|visitor|movie|article|store|seller|country|region|city|state"
+_IDENTIFIER = re.compile(rf"(^|[_\W])({_ID_WORDS})$|^({_THINGS})$|(?-i:[a-z](Id|ID|Code|Key)$)", re.IGNORECASE)
 _FEW = 20
 """Integers with at most this many distinct values among many rows are likelier labels than amounts."""
 
@@ -17,12 +19,6 @@ _FEW = 20
 def names_an_id(name: str) -> bool:
     """Whether a column is called like an identifier or a code (``movie_id``, ``stock_code``, ``userId``)."""
     return _IDENTIFIER.search(name) is not None
-
-
-def mean_words(sample: Any) -> float:
-    """Mean number of words parted by spaces among the texts of a sample."""
-    texts = [str(value) for value in sample]
-    return sum(len(text.split()) for text in texts) / max(1, len(texts))
 
 
 class NumberOptions(FieldOptions):
@@ -60,7 +56,7 @@ class CategoryOptions(VocabularyOptions):
         if column.dtype == "bool":
             return 0.9
         if column.dtype in {"int", "float"}:
-            whole = all(float(value).is_integer() for value in column.sample)
+            whole = all(float(value).is_integer() for value in column.sample if value == value)  # NaN differs from itself
             if not whole:
                 return 0.05
             if names_an_id(column.name):

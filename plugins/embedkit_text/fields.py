@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from pydantic import Field, field_validator
 
 from embedkit.config.fields import ColumnSummary, FieldOptions
+
+_CODE = re.compile(r"(^|[_\W])(id|ids|code|key|uuid|sku|uri|url)$|(?-i:[a-z](Id|ID|Code|Key)$)", re.IGNORECASE)
 
 
 class TextOptions(FieldOptions):
@@ -32,13 +35,15 @@ class TextOptions(FieldOptions):
 
     @classmethod
     def infer(cls, column: ColumnSummary) -> float:
-        """Text columns whose values are several words long and hardly repeat."""
+        """Text columns whose values are several words long and hardly repeat, and names that hardly repeat and are no codes."""
         if column.dtype != "string" or not column.sample:
             return 0.0
-        words = sum(len(str(value).split()) for value in column.sample) / len(column.sample)
+        texts = [str(value) for value in column.sample]
+        words = sum(len(text.split()) for text in texts) / len(texts)
         distinct = column.unique / max(1, column.rows - column.nulls)
         if words >= 4 and distinct > 0.005:
             return 0.95
         if words >= 1.5 and (distinct > 0.2 or column.unique > 1000):
             return 0.8
-        return 0.2
+        letters = sum(c.isalpha() for text in texts for c in text) / max(1, sum(map(len, texts)))
+        return 0.65 if distinct > 0.5 and letters > 0.7 and not _CODE.search(column.name) else 0.2
