@@ -77,6 +77,14 @@ class BadValue(DataError):  # noqa: N818 - a noun at every raise, like SpaceMism
         self.spec, self.row, self.found, self.wanted = spec, row, found, wanted
         super().__init__(self._sentence("", 0))
 
+    @classmethod
+    def of_type(cls, spec: FieldSpec, values: pa.Array, wanted: str, *, row: int = 0) -> BadValue:
+        """For an array of a type that the field cannot read: shows its first value. ``row`` is where the array begins."""
+        at = next((i for i, there in enumerate(values.is_valid().to_pylist()) if there), None)
+        if at is None:
+            return cls(spec, None, f"values of type {values.type}", wanted)
+        return cls(spec, row + at, f"{_short(values[at].as_py())} ({values.type})", wanted)
+
     def _sentence(self, path: str, first_row: int) -> str:
         column = self.spec.column or self.spec.name
         where = f"{path or self.spec.table}: column '{column}'"
@@ -87,6 +95,11 @@ class BadValue(DataError):  # noqa: N818 - a noun at every raise, like SpaceMism
     def at(self, path: str, first_row: int = 0) -> DataError:
         """The same error with the file's name, rows counted from ``first_row``."""
         return DataError(self._sentence(path, first_row))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 class Codec(Component):

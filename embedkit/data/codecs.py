@@ -112,7 +112,10 @@ class Codecs(Mapping[str, Codec]):
             self._observe(self._codecs[name], source, builder)
         vocabulary = builder.build(**options)
         if start is not None and domain in start.vocabularies:
-            vocabulary = start.vocabularies[domain].grow(vocabulary)
+            try:
+                vocabulary = start.vocabularies[domain].grow(vocabulary)
+            except DataError as error:
+                raise DataError(f"domain '{domain}' cannot grow: {error}") from error
         self.vocabularies[domain] = vocabulary
         for name in names:
             self._codecs[name].use_vocabulary(vocabulary)

@@ -161,7 +161,10 @@ def _hash_column(array: pa.Array) -> U64:
     kind = array.type
     if pa.types.is_dictionary(kind):
         return _hash_column(array.cast(kind.value_type))
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind):
+        return _hash_column(array.cast(pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary()))
     if pa.types.is_floating(kind):
+        array = array.cast(pa.float64())
         array = pc.if_else(pc.is_nan(array), None, array)
     if pa.types.is_null(kind):
         return np.full(len(array), _NULL, dtype=np.uint64)
@@ -177,7 +180,7 @@ def _hash_valid(array: pa.Array) -> U64:
         filled = array.cast(pa.uint8()) if t.is_boolean(kind) else array
         return splitmix64(_numbers(filled).astype(np.uint64) ^ np.uint64(_INT))
     if t.is_floating(kind):
-        return splitmix64((_numbers(array.cast(pa.float64())) + 0.0).view(np.uint64) ^ np.uint64(_FLOAT))
+        return splitmix64((_numbers(array) + 0.0).view(np.uint64) ^ np.uint64(_FLOAT))
     if t.is_string(kind) or t.is_large_string(kind) or t.is_binary(kind) or t.is_large_binary(kind):
         return splitmix64(hash_strings(array) ^ np.uint64(_BYTES))
     if t.is_date(kind) or t.is_timestamp(kind):

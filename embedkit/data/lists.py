@@ -57,11 +57,8 @@ def read_lists(values: pa.Array, spec: FieldSpec, *, separator: str | None = Non
         parts = pc.split_pattern(values, separator)
         values = pc.if_else(pc.equal(values, ""), pa.scalar([], parts.type), parts)
     elif not (t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind)):
-        there = np.flatnonzero(np.asarray(values.is_valid()))
-        row = int(there[0]) if len(there) else None
-        found = f"values of type {kind}" if row is None else f"{values[row].as_py()!r} ({kind})"
         hint = ", or text with the option separator" if spec.type == "categories" else ""
-        raise BadValue(spec, row, found, f"a list of values{hint}")
+        raise BadValue.of_type(spec, values, f"a list of values{hint}")
     members = values.flatten()
     lengths = np.asarray(pc.list_value_length(values).fill_null(0), dtype=np.int64)
     present = np.asarray(values.is_valid())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -73,3 +76,44 @@ class Sample:
         if len(self._values) == 0:
             return np.empty(0)
         return np.quantile(self._values, np.linspace(0.0, 1.0, bins + 1))
+
+
+class Standard:
+    """Standardisation that is fitted on a stream: mean, deviation, and quantile edges in standardised units.
+
+    Args:
+        clip: standardised values are cut to this many deviations.
+        bins: quantile bins whose edges are kept.
+    """
+
+    def __init__(self, clip: float, bins: int) -> None:
+        self._clip, self._bins = clip, bins
+        self._moments, self._sample = Moments(), Sample()
+        self.mean, self.deviation = 0.0, 1.0
+        self.edges: F64 = np.zeros(1)
+
+    def observe(self, values: F64) -> None:
+        """See train values that are there, float64 [n]."""
+        self._moments.observe(values)
+        self._sample.observe(values)
+
+    def finish(self) -> None:
+        """Settle everything. The outer edges are the least and the greatest value; edges that coincide are one."""
+        self.mean, self.deviation = self._moments.finish()
+        edges = self._sample.quantiles(self._bins)
+        if len(edges):
+            edges[0], edges[-1] = self._moments.low, self._moments.high
+            self.edges = np.unique(self(edges).astype(np.float32)).astype(np.float64)
+
+    def __call__(self, values: F64) -> F64:
+        """Standardise, float64 of the same shape."""
+        return np.clip((values - self.mean) / self.deviation, -self._clip, self._clip)
+
+    def state(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"mean": self.mean, "deviation": self.deviation, "edges": self.edges.tolist()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state`` returned."""
+        self.mean, self.deviation = float(state["mean"]), float(state["deviation"])
+        self.edges = np.array(state["edges"], dtype=np.float64)

@@ -14,7 +14,7 @@ import torch
 from embedkit.data.codec import BadValue, Codec, CodecContext, FieldStats
 from embedkit.data.columns import Column
 from embedkit_tabular.fields import TimestampOptions
-from embedkit_tabular.moments import F64, Moments, Sample
+from embedkit_tabular.moments import F64, Standard
 
 _DAY = 86_400_000_000
 """Microseconds."""
@@ -33,27 +33,19 @@ class Timestamp(Codec):
 
     def __init__(self, config: TimestampOptions, *, context: CodecContext) -> None:
         super().__init__(config, context=context)
-        self._moments, self._sample = Moments(), Sample()
+        self._trend = Standard(config.clip, _BINS)
         self._rows = self._missing = 0
-        self._mean, self._deviation = 0.0, 1.0
-        self._edges: F64 = np.zeros(1)
 
     def observe(self, values: pa.Array) -> None:
         """See some train values."""
         moments, missing = self._microseconds(values)
         self._rows += len(values)
         self._missing += int(missing.sum())
-        days = moments[~missing] / _DAY
-        self._moments.observe(days)
-        self._sample.observe(days)
+        self._trend.observe(moments[~missing] / _DAY)
 
     def finish(self) -> None:
         """Settle the trend's mean, deviation and quantile edges."""
-        self._mean, self._deviation = self._moments.finish()
-        edges = self._sample.quantiles(_BINS)
-        if len(edges):
-            edges[0], edges[-1] = self._moments.low, self._moments.high
-            self._edges = np.unique(self._trend(edges).astype(np.float32)).astype(np.float64)
+        self._trend.finish()
 
     def encode(self, values: pa.Array) -> Column:
         """float32 [B, 7]; missing rows hold 0."""
@@ -68,9 +60,6 @@ class Timestamp(Codec):
         present = torch.from_numpy(~missing) if missing.any() else None
         return Column(torch.from_numpy(out), None, present)
 
-    def _trend(self, days: F64) -> F64:
-        return np.clip((days - self._mean) / self._deviation, -self.config.clip, self.config.clip)
-
     def _microseconds(self, values: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Microseconds since 1970 in UTC, int64 [n] (0 where missing), and what is missing, bool [n]."""
         kind, t = values.type, pa.types
@@ -79,41 +68,28 @@ class Timestamp(Codec):
         if t.is_integer(kind) and self.config.unit is not None:
             values = values.cast(pa.int64()).cast(pa.timestamp(self.config.unit))
         elif not (t.is_date(kind) or t.is_timestamp(kind) or t.is_null(kind)):
-            raise self._not_a_time(values)
+            hint = 'set unit = "s" (or "ms", "us", "ns")' if t.is_integer(kind) else "cast the column"
+            raise BadValue.of_type(self.context.spec, values, f"a date or datetime: {hint}")
         missing = np.asarray(values.is_null())
         if t.is_timestamp(values.type) and values.type.unit == "ns":
             values = pc.floor_temporal(values.cast(pa.timestamp("ns")), unit="microsecond")
         moments = values.cast(pa.timestamp("us")) if not t.is_timestamp(values.type) else _without_zone(values)
         return moments.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), missing
 
-    def _not_a_time(self, values: pa.Array) -> BadValue:
-        hint = 'set unit = "s" (or "ms", "us", "ns")' if pa.types.is_integer(values.type) else "cast the column"
-        there = np.flatnonzero(np.asarray(values.is_valid()))
-        row = int(there[0]) if len(there) else None
-        found = f"values of type {values.type}" if row is None else f"{values[row].as_py()!r} ({values.type})"
-        return BadValue(self.context.spec, row, found, f"a date or datetime: {hint}")
-
     @property
     def stats(self) -> FieldStats:
         """``quantiles`` are those of the trend, the last of the seven numbers."""
-        edges = torch.tensor(self._edges, dtype=torch.float32)
+        edges = torch.tensor(self._trend.edges, dtype=torch.float32)
         return FieldStats(self._rows, self._missing, width=WIDTH, quantiles=edges)
 
     def state(self) -> dict[str, Any]:
         """The trend's mean, deviation and edges, and counts."""
-        return {
-            "rows": self._rows,
-            "missing": self._missing,
-            "mean": self._mean,
-            "deviation": self._deviation,
-            "edges": self._edges.tolist(),
-        }
+        return {"rows": self._rows, "missing": self._missing, **self._trend.state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take what ``state`` returned."""
         self._rows, self._missing = int(state["rows"]), int(state["missing"])
-        self._mean, self._deviation = float(state["mean"]), float(state["deviation"])
-        self._edges = np.array(state["edges"], dtype=np.float64)
+        self._trend.load_state(state)
 
 
 def _without_zone(values: pa.Array) -> pa.Array:

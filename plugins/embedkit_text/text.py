@@ -82,10 +82,7 @@ class Text(Codec):
         if t.is_dictionary(kind):
             return self._texts(values.cast(kind.value_type), row)
         if not (t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind) or t.is_null(kind)):
-            there = np.flatnonzero(np.asarray(values.is_valid()))
-            at = int(there[0]) if len(there) else None
-            found = f"values of type {kind}" if at is None else f"{values[at].as_py()!r} ({kind})"
-            raise BadValue(self.context.spec, None if at is None else row + at, found, "text: cast the column, or choose another type")
+            raise BadValue.of_type(self.context.spec, values, "text: cast the column, or choose another type", row=row)
         try:
             values.validate(full=True)
         except pa.ArrowInvalid as error:

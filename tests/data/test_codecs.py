@@ -135,6 +135,12 @@ def test_warm_start_keeps_codes_and_statistics(codecs):
     assert relaid.stats["price"].rows == 3  # other options: fitted anew
 
 
+def test_warm_start_with_values_of_another_type(codecs):
+    warm = Codecs.create(model_of(item=SHOP["item"]))
+    with pytest.raises(DataError, match="domain 'item' cannot grow: found text such as 'x', wanted integers as in training"):
+        warm.fit(source_of(pa.table({"item": ["x"]})), start=codecs)
+
+
 def test_errors_name_file_column_and_row(codecs):
     with pytest.raises(DataError, match=r"^q\.csv: column 'price' of field 'price' is missing; there are: item, brand$"):
         codecs.encode(TABLE.select(["item", "brand"]), ["price"], path="q.csv")

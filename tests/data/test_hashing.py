@@ -75,7 +75,9 @@ def test_rows_ignore_width_but_not_family():
 
     assert one(pa.array([7], pa.int8())) == one(pa.array([7], pa.uint64())) == one(pa.array([7]))
     assert one(pa.array(["a"])) == one(pa.array(["a"], pa.large_string())) == one(pa.array(["a"]).dictionary_encode())
-    assert one(pa.array([0.5], pa.float32())) == one(pa.array([0.5]))
+    assert one(pa.array(["a"], pa.string_view())) == one(pa.array(["a"]))
+    assert one(pa.array([b"a"], pa.binary(1))) == one(pa.array([b"a"]))
+    assert one(pa.array([0.5], pa.float16())) == one(pa.array([0.5], pa.float32())) == one(pa.array([0.5]))
     assert one(pa.array([float("nan")])) == one(pa.array([None], pa.float64())) == one(pa.nulls(1))
     families = [
         pa.array([7]),
