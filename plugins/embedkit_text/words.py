@@ -92,7 +92,7 @@ def split_words(texts: pa.Array, max_words: int) -> Words:
 def _cut(kind: npt.NDArray[np.uint8], edges: I64) -> npt.NDArray[np.bool_]:
     """bool [T - 1]: whether a word ends between byte i and byte i + 1, both taken to be in one row. Rows begin at ``edges``."""
     before, after = kind[:-1], kind[1:]
-    cut = (before == _OTHER) | ((before == _DIGIT) != (after == _DIGIT)) | ((before == _LOWER) & (after == _UPPER))
+    cut: npt.NDArray[np.bool_] = (before == _OTHER) | ((before == _DIGIT) != (after == _DIGIT)) | ((before == _LOWER) & (after == _UPPER))
     # an upper-case letter before a lower-case one of its row opens a word: the S of HTTPServer
     lower = kind == _LOWER
     lower[edges] = False
