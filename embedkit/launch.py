@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from embedkit.config.load import parse_run, read_toml
-from embedkit.config.model import RunConfig
+from embedkit.config.model import RunConfig, TrainConfig
 from embedkit.config.overrides import apply_overrides
 from embedkit.config.plan import Plan
 from embedkit.config.resolve import load_resolved, resolve, without_none, write_resolved
@@ -113,3 +114,26 @@ def unfinished(root: Path | str, name: str, seed: int) -> Path:
         if folder.path.name.startswith(f"{name}-s{seed}-") and folder.state != "finished":
             return folder.path
     raise UsageError(f"{root}: no run of '{name}' with seed {seed} is left to resume; `embedkit runs` lists what there is")
+
+
+def trial(plan: Plan, host: Host, *, log: Callable[[str], Any] = lambda line: None) -> None:
+    """Run one step of every train stage on two rows a stream, in a folder that is thrown away: what only data and torch can tell.
+
+    The tables are read and the codecs fitted as for a run; nothing is evaluated. Stages with a loop of their own are left out.
+
+    Raises:
+        UsageError, DataError, PluginError: what a run would raise.
+    """
+    from embedkit.train.run import train_run
+
+    stages = []
+    for part in plan.stages:
+        if isinstance(part.config, TrainConfig):
+            streams = {name: stream.model_copy(update={"size": 2}) for name, stream in part.config.streams.items()}
+            short = {"steps": 1, "epochs": None, "streams": streams, "validate_": None}
+            stages.append(replace(part, config=part.config.model_copy(update=short)))
+        else:
+            log(f"{part.entry.qualified} has a loop of its own and is not tried")
+    with tempfile.TemporaryDirectory(prefix="embedkit-trial-") as root:
+        small = replace(plan, stages=tuple(stages), evaluators=())
+        train_run(small, Launch(small, "").create_folder(root), host, log=log)

@@ -28,12 +28,10 @@ def command() -> None:
 def check(state: State, run: Path, overrides: tuple[str, ...], step: bool, resolved: bool, as_json: bool) -> None:
     """Say everything that is wrong with RUN, or what it means. Reads no data and needs no torch unless --step is given."""
     from embedkit.config.resolve import dump_resolved
-    from embedkit.launch import prepare
+    from embedkit.launch import prepare, trial
 
     plan = prepare(run, state.host, overrides=overrides).plan
     if step:
-        from embedkit.config.trial import trial
-
         trial(plan, state.host, log=printer())
     if resolved:
         click.echo(dump_resolved(plan), nl=False)
