@@ -16,7 +16,18 @@ PLUGINS = sorted([*(ROOT / "plugins").rglob("*.py"), *(ROOT / "datasets").rglob(
 HEAVY = {"torch", "polars", "pyarrow", "numpy", "scipy", "matplotlib", "hnswlib", "safetensors", "pandas"}
 LIGHT = [
     ROOT / "embedkit" / name
-    for name in ("__init__.py", "hookspecs.py", "host.py", "registry.py", "schema.py", "space.py", "component.py", "errors.py", "runs.py", "launch.py")
+    for name in (
+        "__init__.py",
+        "hookspecs.py",
+        "host.py",
+        "registry.py",
+        "schema.py",
+        "space.py",
+        "component.py",
+        "errors.py",
+        "runs.py",
+        "launch.py",
+    )
 ] + [*sorted((ROOT / "embedkit" / "config").glob("*.py")), *sorted((ROOT / "embedkit" / "cli").glob("*.py"))]
 
 
