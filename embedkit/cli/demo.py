@@ -28,6 +28,7 @@ SEARCHES = (
 @pass_state
 def command(state: State, out: Path, name: str) -> None:
     """Prepare Python's own standard library, train, evaluate beside baselines, embed, index, and search three ways."""
+    from embedkit import api
     from embedkit.cli.data import dataset
     from embedkit.cli.figures import show_evaluation
     from embedkit.launch import prepare
@@ -43,17 +44,12 @@ def command(state: State, out: Path, name: str) -> None:
 
         train_run(launch.plan, folder, state.host, log=log)
     show_evaluation(folder)
-
-    from embedkit.bundle import load_bundle
-    from embedkit.embed.stream import embed
-    from embedkit.index.build import build_index
-
     number = folder.path.name.rpartition("-")[2]
     vectors, index = out / f"vectors-{number}", out / "index"
     with _timed(steps, "embed the catalogue", vectors):
-        embed(load_bundle(folder.bundle, state.registry), vectors, log=log)
+        api.embed(folder.bundle, vectors, host=state.host, log=log)
     with _timed(steps, "index", index):
-        build_index(vectors, index, launch.plan.index, log=log)
+        api.build_index(vectors, index, host=state.host, log=log)
     if name == "python_api":
         _search(state, index, steps)
     click.echo()
@@ -62,11 +58,11 @@ def command(state: State, out: Path, name: str) -> None:
 
 
 def _search(state: State, index: Path, steps: list[Step]) -> None:
+    from embedkit import api
     from embedkit.cli.search import answer, shown_columns
-    from embedkit.serve.query import Searcher
 
     with _timed(steps, "open the index", None):
-        searcher = Searcher.open(index, state.registry)
+        searcher = api.open_index(index, host=state.host)
         columns = shown_columns(searcher)
         _ = searcher.bundle  # loaded here, so that the searches below show what a search takes
     for title, question in SEARCHES:

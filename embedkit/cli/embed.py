@@ -33,20 +33,12 @@ def command(
 
     Without TABLE the bundle's own table is embedded. A run that was stopped goes on where it was.
     """
-    from embedkit.bundle import load_bundle
-    from embedkit.embed.stream import embed
+    from embedkit import api
     from embedkit.train.compute import choose_device
 
-    loaded = load_bundle(bundle, state.registry)
-    threads = options.pop("threads")
-    manifest = embed(
-        loaded,
-        out,
-        table=list(table) or None,
-        force=force,
-        device=choose_device(device or "auto"),
-        log=printer(),
-        **given(threads=threads, **options),
+    where = choose_device(device or "auto")
+    manifest = api.embed(
+        bundle, out, table=list(table) or None, host=state.host, force=force, device=where, log=printer(), **given(**options)
     )
     if as_json:
         show_json({"out": out, "rows": manifest.rows, "complete": manifest.complete, "space": manifest.space.to_json()})

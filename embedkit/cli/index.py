@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from embedkit.cli.options import out_option
+from embedkit.cli.options import given, out_option
 from embedkit.cli.render import json_option, printer, show_json, show_pairs
 from embedkit.cli.state import State, pass_state
 
@@ -35,20 +35,19 @@ def command(
     **widths: int | None,
 ) -> None:
     """Index the vectors in the folder EMBEDDINGS; an index that is there is replaced once the new one is whole and tested."""
+    from embedkit import api
     from embedkit.config.overrides import apply_overrides
-    from embedkit.config.plan import Part
     from embedkit.embed.manifest import open_embeddings
-    from embedkit.index.build import build_index
 
-    settings: dict[str, Any] = {key: value for key, value in widths.items() if value is not None}
+    settings: dict[str, Any] = given(**widths)
     apply_overrides(settings, options)
     default, written = _default(Path(open_embeddings(embeddings).manifest.bundle))
     entry = state.registry.entry("index", use or default)
-    if entry.qualified == state.registry.entry("index", default).qualified:
+    if use is None or entry.qualified == state.registry.entry("index", default).qualified:
         settings = written | settings
-    backend = Part(entry, entry.parse(settings, where=f"index '{entry.name}'"))
     columns = None if keep is None else [name.strip() for name in keep.split(",") if name.strip()]
-    built = build_index(embeddings, out, backend, keep=columns, threads=threads, log=printer())
+    backend = {"use": entry.qualified, **settings}
+    built = api.build_index(embeddings, out, backend=backend, host=state.host, keep=columns, threads=threads, log=printer())
     found = {"index": str(out), "generation": built.generation, "rows": built.rows, "backend": entry.qualified, "prefix": built.meta.prefix}
     found |= dict(built.meta.self_test)
     if as_json:

@@ -21,10 +21,9 @@ from embedkit.cli.state import State, pass_state
 @pass_state
 def command(state: State, index: Path, every: bool, out: Path, k: int, where: str | None, as_json: bool) -> None:
     """Write the nearest items of every item in INDEX to a Parquet file: id, rank, neighbour, score."""
-    from embedkit.serve.query import Searcher
-    from embedkit.serve.tables import neighbours_all
+    from embedkit import api
 
-    rows = neighbours_all(Searcher.open(index, state.registry), out, k=k, where=where, log=printer())
+    rows = api.neighbours(api.open_index(index, host=state.host), out, k=k, where=where, log=printer())
     if as_json:
         show_json({"out": out, "rows": rows})
         return

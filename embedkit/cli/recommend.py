@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +13,6 @@ from embedkit.cli.state import State, pass_state
 
 
 @click.command("recommend")
-@click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("index", type=click.Path(path_type=Path))
 @out_option
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Items a user.")
@@ -20,35 +20,18 @@ from embedkit.cli.state import State, pass_state
 @click.option("--tower", help="Tower that stands for users; needed when there are several beside the items'.")
 @click.option("--events", help="Table of events; needed when there are several.")
 @click.option("--where", help="Only items for which this is true, in SQL.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle that encodes users, when it was moved.")
 @json_option
 @pass_state
-def command(
-    state: State,
-    bundle: Path,
-    index: Path,
-    out: Path,
-    k: int,
-    include_seen: bool,
-    tower: str | None,
-    events: str | None,
-    where: str | None,
-    as_json: bool,
-) -> None:
+def command(state: State, index: Path, out: Path, k: int, include_seen: bool, bundle: Path | None, as_json: bool, **options: Any) -> None:
     """Write the best items of every user to a Parquet file: user, rank, item, score.
 
-    BUNDLE (its folder, or a run's) encodes what every user did in the tables of its run file; INDEX holds the items.
+    Users and what they did are read from the tables of the run that made the vectors in INDEX.
     """
-    from embedkit.bundle import RUN, find_bundle
-    from embedkit.config.resolve import load_resolved
-    from embedkit.data.store import Store
-    from embedkit.serve.query import Searcher
-    from embedkit.serve.tables import recommend
+    from embedkit import api
 
-    folder = find_bundle(bundle)
-    searcher = Searcher.open(index, state.registry, bundle=folder)
-    log = printer()
-    store = Store.open(load_resolved(folder / RUN, state.registry), log=log)
-    rows = recommend(searcher, store, out, k=k, exclude_seen=not include_seen, tower=tower, events=events, where=where, log=log)
+    searcher = api.open_index(index, bundle, host=state.host)
+    rows = api.recommend(searcher, out, k=k, exclude_seen=not include_seen, log=printer(), **options)
     if as_json:
         show_json({"out": out, "rows": rows})
         return

@@ -53,9 +53,9 @@ def command(
     asked = [name for name, given in (("--id", ids), ("--text", texts), ("--row", rows), ("--history", histories)) if given]
     if len(asked) != 1:
         raise UsageError(f"search: ask by one of --id, --text, --row and --history{', not by ' + ' and '.join(asked) if asked else ''}")
-    from embedkit.serve.query import Searcher
+    from embedkit import api
 
-    searcher = Searcher.open(index, state.registry, bundle=bundle)
+    searcher = api.open_index(index, bundle, host=state.host)
     if ids:
         found = searcher.by_ids(list(ids), k, where=where)
     elif texts:
