@@ -64,6 +64,7 @@ def describe(entry: Entry, *, options: bool) -> dict[str, Any]:
                 "help": inspect.cleandoc(info.description or "").replace("``", "").replace("\n", " "),
             }
             for name, info in config.model_fields.items()
+            if name != "use"  # the component's own name, where an options class carries it
         ]
     return found
 

@@ -43,16 +43,14 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Our commands in their order, then those of plugins."""
-        self._add_plugins(ctx)
-        return [*COMMANDS, *sorted(self.commands)]
+        return [*COMMANDS, *sorted(self._of_plugins(ctx))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by name."""
         if cmd_name in COMMANDS:
             command: click.Command = import_module(f"embedkit.cli.{cmd_name}").command
             return command
-        self._add_plugins(ctx)
-        return self.commands.get(cmd_name)
+        return self._of_plugins(ctx).get(cmd_name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, with a suggestion for a misspelt command."""
@@ -66,15 +64,16 @@ class Group(click.Group):
         """Our commands from the table above, so that none is imported."""
         names = self.list_commands(ctx)
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS.get(name) or self.commands[name].get_short_help_str()) for name in names])
+            formatter.write_dl([(name, COMMANDS.get(name) or self._of_plugins(ctx)[name].get_short_help_str()) for name in names])
 
-    def _add_plugins(self, ctx: click.Context) -> None:
-        if ctx.meta.get("embedkit.plugins-added"):
-            return
-        ctx.meta["embedkit.plugins-added"] = True
-        ours = click.Group(commands={name: click.Command(name) for name in COMMANDS})
-        state_of(ctx).host.add_commands(ours)
-        self.commands.update({name: command for name, command in ours.commands.items() if name not in COMMANDS})
+    def _of_plugins(self, ctx: click.Context) -> dict[str, click.Command]:
+        """Commands that plugins add. They belong to the call's host, so they are kept with it and not in this group."""
+        state = state_of(ctx)
+        if state.commands is None:
+            group = click.Group(commands={name: click.Command(name) for name in COMMANDS})
+            state.host.add_commands(group)
+            state.commands = {name: command for name, command in group.commands.items() if name not in COMMANDS}
+        return state.commands
 
 
 def _keep(name: str) -> Any:

@@ -20,6 +20,8 @@ class State:
     plugins: tuple[str, ...] = ()
     strict: bool = False
     debug: bool = False
+    commands: dict[str, click.Command] | None = None
+    """Commands of plugins, once they were asked for."""
 
     @cached_property
     def host(self) -> Host:

@@ -60,7 +60,8 @@ def test_interruption_exits_with_130(embedkit, monkeypatch):
 def test_a_reader_that_leaves_is_no_error(tmp_path):
     code = "import sys; from embedkit.cli import main; sys.exit(main(['config', 'schema']))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""
