@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from embedkit import hookimpl
-from embedkit_hnsw.configs import ExactConfig, HnswConfig
 
 
 @hookimpl
 def register_indexes(register: Any) -> None:
     """Register ``hnsw`` and ``exact``."""
-    register("hnsw", "embedkit_hnsw.hnsw:HnswIndex", config=HnswConfig, summary="hierarchical navigable small world graph")
-    register("exact", "embedkit_hnsw.exact:ExactIndex", config=ExactConfig, summary="compares with every vector")
+    register(
+        "hnsw",
+        "embedkit_hnsw.hnsw:HnswIndex",
+        config="embedkit_hnsw.configs:HnswConfig",
+        summary="hierarchical navigable small world graph",
+    )
+    register("exact", "embedkit_hnsw.exact:ExactIndex", config="embedkit_hnsw.configs:ExactConfig", summary="compares with every vector")
