@@ -59,11 +59,10 @@ def command(state: State, out: Path, name: str) -> None:
 
 def _search(state: State, index: Path, steps: list[Step]) -> None:
     from embedkit import api
-    from embedkit.cli.search import answer, shown_columns
+    from embedkit.cli.search import answer
 
     with _timed(steps, "open the index", None):
         searcher = api.open_index(index, host=state.host)
-        columns = shown_columns(searcher)
         _ = searcher.bundle  # loaded here, so that the searches below show what a search takes
     for title, question in SEARCHES:
         with _timed(steps, f"search: {title}", None):
@@ -74,7 +73,7 @@ def _search(state: State, index: Path, steps: list[Step]) -> None:
             else:
                 found = searcher.by_history(question["histories"], 8)
         click.echo()
-        answer(searcher, found, [title], columns)
+        answer(searcher, found, [title], ["kind", "doc"])
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from embedkit.cli.state import State, pass_state
 @click.command("evaluate")
 @click.argument("rundir", type=click.Path(path_type=Path))
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True, help="Rows to measure on.")
+@click.option("--all", "every", is_flag=True, help="Print every figure of every slice.")
 @compute_options
 @json_option
 @pass_state
-def command(state: State, rundir: Path, split: Literal["valid", "test"], as_json: bool, **compute: Any) -> None:
+def command(state: State, rundir: Path, split: Literal["valid", "test"], every: bool, as_json: bool, **compute: Any) -> None:
     """Measure the bundle of the run in RUNDIR, beside baselines, with 95% intervals; evaluation.json is brought up to date."""
     import torch
 
@@ -41,4 +42,4 @@ def command(state: State, rundir: Path, split: Literal["valid", "test"], as_json
     if as_json:
         show_json([dataclasses.asdict(estimate) for estimate in estimates])
         return
-    show_estimates(estimates, split=split)
+    show_estimates(estimates, split=split, every=every)
