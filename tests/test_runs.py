@@ -36,8 +36,8 @@ def test_status_follows_the_run(tmp_path):
 
 def test_a_killed_run_counts_as_interrupted(tmp_path):
     folder = RunFolder.create(tmp_path, "shop", 0)
-    code = f"import os; from pathlib import Path; from embedkit.runs import RunFolder; RunFolder(Path({str(folder.path)!r})).set_status('running')"
-    subprocess.run([sys.executable, "-c", f"{code}; os._exit(9)"], check=False)
+    code = f"from embedkit.runs import RunFolder, Path; RunFolder(Path({str(folder.path)!r})).set_status('running')"
+    subprocess.run([sys.executable, "-c", f"import os; {code}; os._exit(9)"], check=False)
     assert json.loads(folder.status.read_text())["state"] == "running"
     assert folder.state == "interrupted"
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from embedkit.cli.render import printer, show_table, size_of
 from embedkit.cli.state import State, pass_state
 
+if TYPE_CHECKING:
+    from embedkit.serve.query import Neighbours
+
 Step = tuple[str, str, str]
 """What was done, how long it took, what it left."""
 
-SEARCHES = (
-    ("functions like json.loads", {"ids": ["json.loads"]}),
-    ("a text: parse a date from a string", {"texts": ["parse a date from a string"]}),
-    ("the next call after open and json.load", {"histories": [["builtins.open", "json.load"]]}),
-)
+SIMILAR, TEXT, HISTORY = "json.loads", "parse a date from a string", ("builtins.open", "json.load")
+"""What the three searches ask: functions like one, functions for a task, the next call after some."""
 
 
 @click.command("demo")
@@ -64,14 +65,14 @@ def _search(state: State, index: Path, steps: list[Step]) -> None:
     with _timed(steps, "open the index", None):
         searcher = api.open_index(index, host=state.host)
         _ = searcher.bundle  # loaded here, so that the searches below show what a search takes
-    for title, question in SEARCHES:
+    searches: tuple[tuple[str, Callable[[], Neighbours]], ...] = (
+        (f"functions like {SIMILAR}", lambda: searcher.by_ids([SIMILAR], 8)),
+        (f"functions for the text: {TEXT}", lambda: searcher.by_text([TEXT], 8)),
+        (f"the next call after {' and '.join(HISTORY)}", lambda: searcher.by_history([HISTORY], 8)),
+    )
+    for title, search in searches:
         with _timed(steps, f"search: {title}", None):
-            if "ids" in question:
-                found = searcher.by_ids(question["ids"], 8)
-            elif "texts" in question:
-                found = searcher.by_text(question["texts"], 8)
-            else:
-                found = searcher.by_history(question["histories"], 8)
+            found = search()
         click.echo()
         answer(searcher, found, [title], ["kind", "doc"])
 

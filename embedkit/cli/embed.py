@@ -27,7 +27,7 @@ from embedkit.cli.state import State, pass_state
 @json_option
 @pass_state
 def command(
-    state: State, bundle: Path, table: tuple[str, ...], out: Path, force: bool, as_json: bool, device: str | None, **options: Any
+    state: State, /, bundle: Path, table: tuple[str, ...], out: Path, force: bool, as_json: bool, device: str | None, **options: Any
 ) -> None:
     """Embed the rows of TABLE (Parquet or CSV files, or a quoted glob) with BUNDLE (its folder, or a run's).
 

@@ -20,7 +20,7 @@ from embedkit.cli.state import State, pass_state
 @compute_options
 @json_option
 @pass_state
-def command(state: State, rundir: Path, split: Literal["valid", "test"], every: bool, as_json: bool, **compute: Any) -> None:
+def command(state: State, /, rundir: Path, split: Literal["valid", "test"], every: bool, as_json: bool, **compute: Any) -> None:
     """Measure the bundle of the run in RUNDIR, beside baselines, with 95% intervals; evaluation.json is brought up to date."""
     import torch
 

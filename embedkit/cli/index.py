@@ -25,6 +25,7 @@ from embedkit.cli.state import State, pass_state
 @pass_state
 def command(
     state: State,
+    /,
     embeddings: Path,
     out: Path,
     use: str | None,

@@ -23,7 +23,9 @@ from embedkit.cli.state import State, pass_state
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle that encodes users, when it was moved.")
 @json_option
 @pass_state
-def command(state: State, index: Path, out: Path, k: int, include_seen: bool, bundle: Path | None, as_json: bool, **options: Any) -> None:
+def command(
+    state: State, /, index: Path, out: Path, k: int, include_seen: bool, bundle: Path | None, as_json: bool, **options: Any
+) -> None:
     """Write the best items of every user to a Parquet file: user, rank, item, score.
 
     Users and what they did are read from the tables of the run that made the vectors in INDEX.

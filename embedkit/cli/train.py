@@ -35,6 +35,7 @@ _NEWEST = "(the newest)"
 @pass_state
 def command(
     state: State,
+    /,
     run: Path | None,
     resume: str | None,
     overrides: tuple[str, ...],

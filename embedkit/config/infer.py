@@ -258,11 +258,12 @@ def _orders(frame: Any, table: TableFacts, column: str) -> bool:
     """Whether a column orders each user's events strictly, and not only the rows of the file."""
     import polars as pl
 
-    ordered = frame.with_columns(pl.from_arrow(table.values(column)).alias("order"))
-    strict = ordered.select("user", "order").n_unique() == len(ordered)
-    starts = ordered.group_by("user").agg(pl.col("order").min())["order"].n_unique()
+    ordered = frame.with_columns(order=pl.Series(table.values(column)))
+    strict: bool = ordered.select("user", "order").n_unique() == len(ordered)
+    starts: int = ordered.group_by("user").agg(pl.col("order").min())["order"].n_unique()
     # A column that runs through the whole file is its row number, which need not be a time.
-    return strict and starts < 0.5 * ordered["user"].n_unique() + 2
+    few: bool = starts < 0.5 * ordered["user"].n_unique() + 2
+    return strict and few
 
 
 # ------------------------------------------------------------------ what each column is

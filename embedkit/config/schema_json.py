@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from embedkit.config.model import EncoderUse, FieldConfig, LossUse, RunConfig, StreamConfig, TrainConfig, Use, ViewUse
 from embedkit.errors import PluginError
 from embedkit.registry import Registry
@@ -22,7 +24,7 @@ def run_schema(registry: Registry) -> dict[str, Any]:
     train = TrainConfig.model_json_schema(by_alias=True, ref_template=_REF.replace("{}", "{model}"))
     defs: dict[str, Any] = schema.setdefault("$defs", {})
     defs |= train.pop("$defs")
-    kinds = {
+    kinds: dict[str, tuple[type[BaseModel], str]] = {
         "stage": (Use, "use"),
         "evaluator": (Use, "use"),
         "index": (Use, "use"),

@@ -99,12 +99,12 @@ def _event_table(events: Events, base: Path) -> list[str]:
 def _field_lines(guess: Guess, named: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = ["", "[fields]"]
     for name, found in named.items():
-        table = {"table": found["table"], "type": found["type"]}
+        written = {"table": found["table"], "type": found["type"]}
         if found["column"] != name:
-            table["column"] = found["column"]
+            written["column"] = found["column"]
         if found["column"] == guess.item_key and found["table"] != getattr(guess.users, "name", None) and guess.events is not None:
-            table["domain"] = "item"
-        lines.append(f"{_key(name)} = {_toml(table)}")
+            written["domain"] = "item"
+        lines.append(f"{_key(name)} = {_toml(written)}")
     if guess.events is not None:
         history = {"table": guess.events.table.name, "type": "sequence", "domain": "item", "max_length": 50}
         lines.append(f"history = {_toml(history)}  # the user's earlier items; they share table rows with the item's own id")
