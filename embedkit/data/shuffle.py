@@ -32,16 +32,14 @@ class BufferedShuffle:
         size: rows a batch.
         seed: of the order.
         drop_last: leave the last, smaller batch of an epoch out.
-        buffer: units in memory at a time.
     """
 
     def __init__(
-        self, encoded: EncodedTable, rows: Rows, fields: Sequence[str], *, size: int, seed: int, drop_last: bool = False,
-        buffer: int = BUFFER_UNITS,
+        self, encoded: EncodedTable, rows: Rows, fields: Sequence[str], *, size: int, seed: int, drop_last: bool = False
     ) -> None:
         self._encoded = encoded
         self._fields = list(fields)
-        self._size, self._seed, self._buffer = size, seed, buffer
+        self._size, self._seed = size, seed
         self._units: list[tuple[Unit, Rows]] = []
         for unit in encoded.table.units:
             first, last = np.searchsorted(rows, [unit.row0, unit.row0 + unit.rows])
@@ -73,8 +71,8 @@ class BufferedShuffle:
         skip = batch * self._size
         left: Drawn | None = None
         done = batch
-        for number, at in enumerate(range(0, len(order), self._buffer)):
-            group = [self._units[i] for i in sorted(order[at : at + self._buffer].tolist())]
+        for number, at in enumerate(range(0, len(order), BUFFER_UNITS)):
+            group = [self._units[i] for i in sorted(order[at : at + BUFFER_UNITS].tolist())]
             count = sum(len(rows) for _, rows in group)
             if skip >= count:
                 skip -= count
