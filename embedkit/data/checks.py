@@ -97,5 +97,5 @@ def _offsets(values: pa.Array) -> pa.Array:
 def _refuse(column: str, value: pa.Scalar, row: int, table: str, place: Place) -> None:
     raise DataError(
         f"table '{table}': column '{column}' holds {value.as_py()} in {place(row)}; numbers must be finite "
-        "(set nonfinite = \"missing\" to treat it as missing)"
+        '(set nonfinite = "missing" to treat it as missing)'
     )

@@ -30,7 +30,14 @@ def rows_where(files: Sequence[File], where: str, rename: Mapping[str, str], *, 
     try:
         predicate = pl.sql_expr(where)
         return [
-            _lazy(file, rename).with_row_index(ROW).filter(predicate).select(ROW).collect(engine="streaming")[ROW].cast(pl.Int64).sort().to_numpy()
+            _lazy(file, rename)
+            .with_row_index(ROW)
+            .filter(predicate)
+            .select(ROW)
+            .collect(engine="streaming")[ROW]
+            .cast(pl.Int64)
+            .sort()
+            .to_numpy()
             for file in files
         ]
     except pl.exceptions.PolarsError as error:

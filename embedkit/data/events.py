@@ -155,12 +155,16 @@ def _number(table: Table, column: str, log: Log) -> tuple[RowNumbers, pa.Array]:
     if not pa.types.is_dictionary(coded.type):
         coded = coded.dictionary_encode()
     coded = coded.unify_dictionaries()
-    numbers = np.asarray(pa.chunked_array([c.indices for c in coded.chunks]).fill_null(-1)).astype(smallest(table.rows))
+    indices = np.asarray(pa.chunked_array([c.indices for c in coded.chunks]).fill_null(-1))
+    numbers: RowNumbers = indices.astype(smallest(table.rows))
     nobody = int((numbers < 0).sum())
     if nobody == table.rows:
         raise DataError(f"table '{table.name}': user column '{column}' has no value in any row")
     if nobody:
-        log(f"table '{table.name}': {nobody:,} of {table.rows:,} rows have no user in column '{column}'; they have no history and are no query")
+        log(
+            f"table '{table.name}': {nobody:,} of {table.rows:,} rows have no user in column '{column}'; "
+            "they have no history and are no query"
+        )
     return numbers, plain(coded.chunk(0).dictionary)
 
 
@@ -168,7 +172,8 @@ def _sort(user: RowNumbers, key: npt.NDArray[np.integer]) -> RowNumbers:
     """Event rows by (user, key, row), rows without a user left out."""
     frame = pl.DataFrame({"user": user, "key": key})
     rows = frame.select(pl.arg_sort_by("user", "key", maintain_order=True)).to_series().to_numpy()
-    return rows[int((user < 0).sum()) :].astype(smallest(len(user)))
+    sorted_rows: RowNumbers = rows[int((user < 0).sum()) :].astype(smallest(len(user)))
+    return sorted_rows
 
 
 def _first_of_ties(by_user: RowNumbers, user: RowNumbers, order: Keys | None) -> tuple[RowNumbers, bool]:
@@ -187,8 +192,8 @@ def _refuse_ties(table: Table, column: str, by_user: RowNumbers, before: RowNumb
     row = int(np.flatnonzero(before != rank)[0])
     other = int(by_user[before[row]])
     raise DataError(
-        f"table '{table.name}': position column '{column}' is equal in {table.place(other)} and {table.place(row)}, two events of one user; "
-        "positions must order a user's events strictly (declare the column as 'time' if equal values are one moment)"
+        f"table '{table.name}': position column '{column}' is equal in {table.place(other)} and {table.place(row)}, "
+        "two events of one user; positions must be strict (declare the column as 'time' if equal values are one moment)"
     )
 
 

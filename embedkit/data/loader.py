@@ -45,8 +45,17 @@ class Loader:
     """
 
     def __init__(
-        self, store: Store, stream: StreamConfig, sampler: BatchSampler, fields: Sequence[str], *,
-        name: str = "main", rank: int = 0, world: int = 1, seed: int = 0, prefetch: int = 2,
+        self,
+        store: Store,
+        stream: StreamConfig,
+        sampler: BatchSampler,
+        fields: Sequence[str],
+        *,
+        name: str = "main",
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        prefetch: int = 2,
     ) -> None:
         self.store, self.stream, self.fields, self.name = store, stream, tuple(fields), name
         self._rank, self._world, self._prefetch = rank, world, prefetch
@@ -139,8 +148,16 @@ class Loader:
 
 
 def make_loader(
-    store: Store, name: str, stream: StreamConfig, registry: Registry, seed: int, fields: Sequence[str], *,
-    rank: int = 0, world: int = 1, prefetch: int = 2,
+    store: Store,
+    name: str,
+    stream: StreamConfig,
+    registry: Registry,
+    seed: int,
+    fields: Sequence[str],
+    *,
+    rank: int = 0,
+    world: int = 1,
+    prefetch: int = 2,
 ) -> Loader:
     """The loader of a stream of a stage, with the sampler that the run file names.
 
@@ -176,13 +193,11 @@ def make_loader(
     return Loader(store, stream, sampler, fields, name=name, rank=rank, world=world, seed=own_seed, prefetch=prefetch)
 
 
-def _buffered(
-    store: Store, stream: StreamConfig, sampler: BatchSampler, own: Sequence[str], seed: int, where: str
-) -> BufferedShuffle:
+def _buffered(store: Store, stream: StreamConfig, sampler: BatchSampler, own: Sequence[str], seed: int, where: str) -> BufferedShuffle:
     if stream.sampler.rpartition(":")[2] != "shuffle":
         raise UsageError(
-            f"{where}: sampler '{stream.sampler}' draws rows from anywhere, but table '{stream.table}' is streamed; use sampler = 'shuffle', "
-            "or set compute.data_path = 'memory'"
+            f"{where}: sampler '{stream.sampler}' draws rows from anywhere, but table '{stream.table}' is streamed; "
+            "use sampler = 'shuffle', or set compute.data_path = 'memory'"
         )
     rows = np.sort(sampler.context.rows)
     drop_last = bool(getattr(sampler.config, "drop_last", False))

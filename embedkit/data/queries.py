@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from embedkit.data.events import Events
 from embedkit.data.splits import NAMES
@@ -94,12 +93,13 @@ def all_users(events: Events, target: str) -> Queries:
 def _held_out(events: Events, code: int) -> Rows:
     """Event rows of a split by (user, order, row)."""
     ordered = events.by_user[: int(events.user_offsets[-1])]
-    return ordered[events.split[ordered] == code].astype(np.int64)
+    rows: Rows = ordered[events.split[ordered] == code].astype(np.int64)
+    return rows
 
 
 def _ids(events: Events, users: Rows) -> list[str]:
     values = events.user_ids.take(pa.array(users))
-    text: list[str] = values.cast(pa.large_string()).to_pylist() if not pa.types.is_boolean(values.type) else pc.cast(values, pa.string()).to_pylist()
+    text: list[str] = values.cast(pa.large_string()).to_pylist()
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ from embedkit.data.table import Rows, Table, lookup, plain
 from embedkit.errors import UsageError
 
 Log = Callable[[str], None]
-RowNumbers = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.signedinteger[Any]]
+"""int32 where that is enough, else int64."""
 
 _AT_ONCE = 4_000_000
 """Rows looked up together: each look-up builds the hash table of the keys anew."""

@@ -34,9 +34,7 @@ class BufferedShuffle:
         drop_last: leave the last, smaller batch of an epoch out.
     """
 
-    def __init__(
-        self, encoded: EncodedTable, rows: Rows, fields: Sequence[str], *, size: int, seed: int, drop_last: bool = False
-    ) -> None:
+    def __init__(self, encoded: EncodedTable, rows: Rows, fields: Sequence[str], *, size: int, seed: int, drop_last: bool = False) -> None:
         self._encoded = encoded
         self._fields = list(fields)
         self._size, self._seed = size, seed

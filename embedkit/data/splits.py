@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedkit.config.model import SplitConfig
 from embedkit.data.hashing import hash_arrays
-from embedkit.data.table import Rows, Table, plain
+from embedkit.data.relations import RowNumbers
+from embedkit.data.table import Table, plain
 from embedkit.data.times import Keys, cut_off
 from embedkit.errors import DataError, UsageError
 
@@ -35,8 +37,8 @@ class Order:
     time: Keys | None = None
     per_second: int = 1
     timestamps: bool = True
-    user: npt.NDArray[np.integer] | None = None
-    sorted: npt.NDArray[np.integer] | None = None
+    user: RowNumbers | None = None
+    sorted: RowNumbers | None = None
 
 
 def deal(table: Table, order: Order, log: Callable[[str], None]) -> Split:
@@ -136,11 +138,11 @@ def _by_column(table: Table, config: SplitConfig, order: Order, log: Callable[[s
     for value, code in ((config.valid, VALID), (config.test, TEST)):
         if value not in (0, ""):
             text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-            out[np.asarray(pa.compute.equal(names, text).fill_null(False))] = code
+            out[np.asarray(pc.equal(names, text).fill_null(False))] = code
     return out
 
 
-def warn_repeats(table: Table, split: Split, pairs: list[npt.NDArray[np.integer]] | None, log: Callable[[str], None]) -> None:
+def warn_repeats(table: Table, split: Split, pairs: list[RowNumbers] | None, log: Callable[[str], None]) -> None:
     """Say how many test rows also stand in train: equal in ``pairs`` (user and joined rows of events), or equal in every column."""
     if not (split == TEST).any():
         return
@@ -170,8 +172,3 @@ def warn_early(table: Table, split: Split, time: Keys | None, log: Callable[[str
             f"warning: table '{table.name}': {early:,} of {int((split == TEST).sum()):,} test rows lie before the last train row in time, "
             "so the model has seen what came after them"
         )
-
-
-def rows_of(split: Split, code: int) -> Rows:
-    """Row numbers of one part, ascending."""
-    return np.flatnonzero(split == code)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from embedkit.data.history import StoredHistory
 from embedkit.data.queries import Queries, all_users, make_queries
 from embedkit.data.relations import Log, RowNumbers, expand, join_all
 from embedkit.data.splits import Order, deal, warn_early, warn_repeats
-from embedkit.data.table import Rows, Table, open_table, plain
+from embedkit.data.table import Rows, Table, open_table
 from embedkit.data.times import read_order
 from embedkit.errors import UsageError
 from embedkit.schema import FieldSpec, Schema
@@ -44,8 +44,9 @@ class Store:
         events: event table → users, order and histories.
     """
 
-    def __init__(self, plan: Plan, tables: Mapping[str, Table], joins: Mapping[str, Mapping[str, RowNumbers]],
-                 events: Mapping[str, Events], log: Log) -> None:
+    def __init__(
+        self, plan: Plan, tables: Mapping[str, Table], joins: Mapping[str, Mapping[str, RowNumbers]], events: Mapping[str, Events], log: Log
+    ) -> None:
         self.plan = plan
         self.tables = dict(tables)
         self.joins = dict(joins)
@@ -77,8 +78,7 @@ class Store:
             if table.config.user is not None:
                 events[name] = index_events(table, joins[name], log)
                 table.split = events[name].split
-                users = [np.asarray(events[name].user)]
-                pairs = [users[0], *(joins[name][t] for c, t in table.config.join.items() if c != table.config.user)]
+                pairs = [events[name].user, *(joins[name][t] for c, t in table.config.join.items() if c != table.config.user)]
                 warn_repeats(table, table.split, pairs if len(pairs) > 1 else None, log)
                 warn_early(table, table.split, events[name].time, log)
             elif table.config.split is not None:
@@ -275,13 +275,14 @@ class Store:
 
     def mutual_information(self, table: str, fields: Sequence[str], bins: int = 256) -> npt.NDArray[np.float64]:
         """Mutual information in nats of each two fields over the train rows of a table, [k, k] (decision 15)."""
-        from embedkit.data.stats import mutual_information
+        from embedkit.data.stats import MutualInformation
 
-        columns = self.columns(table)
-        rows = torch.from_numpy(np.flatnonzero(self.tables[table].split == 0))
-        everything = len(rows) == self.tables[table].rows
-        chosen = [columns[name] if everything else columns[name].take(rows) for name in fields]
-        return mutual_information(chosen, bins)
+        counts = MutualInformation({name: self.codecs[name].stats for name in fields}, bins=bins)
+        split = self.tables[table].split
+        for unit in self.tables[table].units:
+            train = unit.row0 + np.flatnonzero(split[unit.row0 : unit.row0 + unit.rows] == 0)
+            counts.observe(self._table(table).take(torch.from_numpy(train), fields))
+        return counts.matrix()
 
     # -- queries
 

@@ -224,9 +224,7 @@ def open_table(config: TableConfig, name: str, base: Path | str) -> Table:
     table.keep = spool
     if table.key is not None:
         key = table.key
-        check_key(
-            lambda: ((row, plain(rows.column(0))) for row, rows in table.scan([key])), table=name, column=key, place=table.place
-        )
+        check_key(lambda: ((row, plain(rows.column(0))) for row, rows in table.scan([key])), table=name, column=key, place=table.place)
     return table
 
 
@@ -244,7 +242,6 @@ class _Spool:
             self._finalizer = weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
         self._files += 1
         return self._path / f"{self._files}.parquet"
-
 
 
 def _open_file(path: Path, label: str, spool: _Spool, table: str) -> File:

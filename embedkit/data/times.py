@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +109,6 @@ def cut_off(value: float | str, last: int, per_second: int, *, timestamps: bool,
         moment = datetime.fromisoformat(value)
     except ValueError as error:
         raise UsageError(f"{where}: '{value}' is neither a duration such as '7d' or '12h' nor a timestamp such as '2024-05-01'") from error
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    since = aware - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    since = aware - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * per_second + since.microseconds * per_second // 1_000_000

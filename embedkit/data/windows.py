@@ -65,8 +65,8 @@ class Windows:
             rows = self._events.before
             shared = int(((rows != self._events.rank) & (rows >= 0)).sum())
             raise UsageError(
-                f"{self._where}: rows = 'windows' needs a strict order, but {shared:,} events of '{self._table}' come at the same time as an "
-                f"earlier one of their user; declare tables.{self._table}.position, or use rows = 'events'"
+                f"{self._where}: rows = 'windows' needs a strict order, but {shared:,} events of '{self._table}' come at the same time "
+                f"as an earlier one of their user; declare tables.{self._table}.position, or use rows = 'events'"
             )
 
     def users(self) -> Rows:

@@ -35,7 +35,7 @@ def history(name: str = "history", table: str = "events", domain: str = "item", 
 
 
 class FakeCodecs:
-    """Categories are numbered from 1 in order of first appearance in train, unseen ones are 0; numbers stay; lists are lists of categories."""
+    """Categories are numbered from 1 in order of first appearance in train, unseen ones are 0."""
 
     def __init__(self, specs: dict[str, FieldSpec]) -> None:
         self.specs = specs
@@ -71,8 +71,13 @@ class FakeCodecs:
 
 
 def open_store(
-    folder: Path, tables: dict[str, tuple[dict[str, Any], dict[str, Any]]], fields: list[FieldSpec] = (), *,  # type: ignore[assignment]
-    path: str = "memory", log: list[str] | None = None, row_group_size: int | None = None,
+    folder: Path,
+    tables: dict[str, tuple[dict[str, Any], dict[str, Any]]],
+    fields: list[FieldSpec] = (),
+    *,  # type: ignore[assignment]
+    path: str = "memory",
+    log: list[str] | None = None,
+    row_group_size: int | None = None,
 ) -> Store:
     """Write tables (columns, configuration) as Parquet and open a store on them, with fitted fake codecs."""
     configs = {}

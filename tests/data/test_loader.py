@@ -58,8 +58,11 @@ FIELDS = [category("c", "rows"), number("x", "rows"), tags("l", "rows"), number(
 def table_store(tmp_path, path, n=N):
     rng = np.random.default_rng(0)
     columns = {
-        "c": rng.integers(0, 50, n), "x": np.arange(n), "y": [None if i % 7 == 0 else i for i in range(n)],
-        "l": [[int(v)] * (i % 3) for i, v in enumerate(rng.integers(0, 9, n))], "k": np.arange(n),
+        "c": rng.integers(0, 50, n),
+        "x": np.arange(n),
+        "y": [None if i % 7 == 0 else i for i in range(n)],
+        "l": [[int(v)] * (i % 3) for i, v in enumerate(rng.integers(0, 9, n))],
+        "k": np.arange(n),
     }
     config = {"split": {"by": "hash", "key": ["k"], "test": 0.1}}
     return open_store(tmp_path, {"rows": (columns, config)}, FIELDS, path=path, row_group_size=500)
@@ -71,7 +74,12 @@ def make(store, name="main", rank=0, world=1, prefetch=2, fields=("c", "x", "l")
 
 
 def signature(batch):
-    return (batch.rows["rows"].tolist(), batch.columns["c"].values.tolist(), batch.columns["l"].offsets.tolist(), batch.labels["y"].sum().item())
+    return (
+        batch.rows["rows"].tolist(),
+        batch.columns["c"].values.tolist(),
+        batch.columns["l"].offsets.tolist(),
+        batch.labels["y"].sum().item(),
+    )
 
 
 @pytest.fixture(scope="module", params=["memory", "stream"])
@@ -166,12 +174,17 @@ def test_streams_that_cannot_be(tmp_path):
 ITEMS = ({"id": ["a", "b", "c", "d"], "price": [1.0, 2.0, 3.0, 4.0]}, {"key": "id"})
 USERS = ({"u": [5, 4, 3], "age": [50, 40, 30]}, {"key": "u"})
 EVENTS = {
-    "u": [5, 4, 5, 5, 4, 5, 3, 5, 5], "i": ["a", "b", "b", "c", "a", "zz", "d", "d", "a"], "p": [0, 0, 1, 2, 1, 3, 0, 4, 5],
+    "u": [5, 4, 5, 5, 4, 5, 3, 5, 5],
+    "i": ["a", "b", "b", "c", "a", "zz", "d", "d", "a"],
+    "p": [0, 0, 1, 2, 1, 3, 0, 4, 5],
     "hour": [1, 2, 3, 4, 5, 6, 7, 8, 9],
 }
 CONFIG = {"join": {"i": "items", "u": "users"}, "user": "u", "position": "p"}
 EVENT_FIELDS = [
-    category("id", "items", domain="item", role="key"), number("price", "items"), number("age", "users"), number("hour", "events"),
+    category("id", "items", domain="item", role="key"),
+    number("price", "items"),
+    number("age", "users"),
+    number("hour", "events"),
     history(max_length=2),
 ]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def make(tmp_path, columns, **config):
 
 def lists(ragged) -> list[list[int]]:
     values, offsets = ragged
-    return [values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[a:b].tolist() for a, b in pairwise(offsets)]
 
 
 def histories(store, queries) -> list[list[int]]:
@@ -90,7 +91,8 @@ def test_hash_splits_without_order_ask_with_the_users_set(tmp_path):
     for name, code in (("valid", 1), ("test", 2)):
         queries = store.queries("events", "items", name)
         assert len(queries) == len(set(queries.users.tolist())) > 10
-        for at, (user, targets, told, seen) in enumerate(zip(queries.users, lists(queries.targets), histories(store, queries), lists(queries.seen), strict=True)):
+        answers = zip(queries.users, lists(queries.targets), histories(store, queries), lists(queries.seen), strict=True)
+        for at, (user, targets, told, seen) in enumerate(answers):
             mine = events.user == user
             assert sorted(told) == np.flatnonzero(mine & (split < code)).tolist()
             wanted = item[mine & (split == code)]

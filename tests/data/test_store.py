@@ -21,7 +21,13 @@ EVENTS = {
     "w": [1, 2, 3, 4, 5, 6, 7, 8],
 }
 CONFIG = {"join": {"i": "items"}, "user": "u", "time": "t"}
-FIELDS = [category("id", "items", domain="item", role="key"), number("price", "items"), tags("tags", "items"), number("w", "events", role="weight"), history(max_length=2)]
+FIELDS = [
+    category("id", "items", domain="item", role="key"),
+    number("price", "items"),
+    tags("tags", "items"),
+    number("w", "events", role="weight"),
+    history(max_length=2),
+]
 
 
 @pytest.fixture
@@ -113,19 +119,25 @@ def brute_history(events, row: int, limit: int) -> list[int]:
     return sorted(earlier, key=lambda e: (events.order[e], e))
 
 
-@pytest.mark.parametrize("split", [
-    None,
-    {"by": "time", "valid": 3, "test": 4},
-    {"by": "position", "valid": 1, "test": 2},
-    {"by": "hash", "key": ["u", "n"], "valid": 0.2, "test": 0.2},
-    {"by": "column", "column": "s", "valid": "v", "test": "x"},
-])
+@pytest.mark.parametrize(
+    "split",
+    [
+        None,
+        {"by": "time", "valid": 3, "test": 4},
+        {"by": "position", "valid": 1, "test": 2},
+        {"by": "hash", "key": ["u", "n"], "valid": 0.2, "test": 0.2},
+        {"by": "column", "column": "s", "valid": "v", "test": "x"},
+    ],
+)
 def test_histories_are_strictly_earlier_events_of_allowed_splits(tmp_path, split):
     rng = np.random.default_rng(3)
     n = 300
     columns = {
-        "u": pa.array([None if x == 9 else x for x in rng.integers(0, 10, n).tolist()], pa.int32()), "i": rng.integers(0, 5, n),
-        "t": rng.integers(0, 20, n), "n": np.arange(n), "s": rng.choice(["t", "v", "x"], n),
+        "u": pa.array([None if x == 9 else x for x in rng.integers(0, 10, n).tolist()], pa.int32()),
+        "i": rng.integers(0, 5, n),
+        "t": rng.integers(0, 20, n),
+        "n": np.arange(n),
+        "s": rng.choice(["t", "v", "x"], n),
     }
     items = ({"id": np.arange(5)}, {"key": "id"})
     config = {"user": "u", "time": "t", "join": {"i": "items"}, "split": split}
@@ -136,12 +148,12 @@ def test_histories_are_strictly_earlier_events_of_allowed_splits(tmp_path, split
         start, stop = events.history(everything, limit)
         for row in range(n):
             # A held-out event asks for histories of its own split and earlier ones only up to its place in the order.
-            assert events.by_user[start[row]:stop[row]].tolist() == brute_history(events, row, limit), (row, limit)
+            assert events.by_user[start[row] : stop[row]].tolist() == brute_history(events, row, limit), (row, limit)
         users = np.arange(events.users)
         start, stop = events.up_to(users, limit)
         for user in users:
             mine = [e for e in range(n) if events.user[e] == user and events.split[e] <= limit]
-            assert events.by_user[start[user]:stop[user]].tolist() == sorted(mine, key=lambda e: (events.order[e], e))
+            assert events.by_user[start[user] : stop[user]].tolist() == sorted(mine, key=lambda e: (events.order[e], e))
 
 
 def test_without_order_a_history_is_the_set_without_the_target(tmp_path):
