@@ -25,8 +25,9 @@ class StoredHistory:
         self.events = events
         self.target = target
         self.max_length = max_length
-        self._item: RowNumbers = events.joins[target]
+        self._item = events.joins[target]
         along = self._item[events.by_user]
+        self._listed = torch.from_numpy(along)
         known = codes.numpy().astype(np.int32)
         self._codes = torch.from_numpy(np.where(along < 0, 0, known[np.maximum(along, 0)]).astype(np.int32))
 
@@ -38,21 +39,26 @@ class StoredHistory:
         start, stop = self.events.history(rows, limit)
         if self.events.order is not None:
             return self.between(start, stop)
+        return self._without(self._item[rows], start, stop)
+
+    def _without(self, own: RowNumbers, start: Rows, stop: Rows) -> Column:
+        """Ranges of ``by_user`` less the events with each row's own item, cut to their last ``max_length`` events."""
         if self.max_length is not None:
             start = np.maximum(start, stop - self.max_length - 1)
-        index, offsets = ragged_ranges(torch.from_numpy(start), torch.from_numpy(stop - start))
-        length = stop - start
-        listed = self._item[self.events.by_user[index.numpy()]]
-        keep = listed != np.repeat(self._item[rows], length)
-        ends = np.concatenate([[0], np.cumsum(keep)])
-        after = ends[offsets.numpy()]
+        length = torch.from_numpy(stop - start)
+        index, offsets = ragged_ranges(torch.from_numpy(start), length)
+        mine = torch.repeat_interleave(torch.from_numpy(own), length, output_size=len(index))
+        keep = self._listed.index_select(0, index) != mine
+        dropped = torch.searchsorted(offsets, torch.nonzero(~keep).flatten(), right=True) - 1
+        length = length - torch.bincount(dropped, minlength=len(length))
         if self.max_length is not None:
-            # One event more than the longest was taken; where the own item was not among them, the first one goes.
-            from_end = np.repeat(after[1:], length) - ends[:-1]
-            keep &= from_end <= self.max_length
-            after = np.concatenate([[0], np.cumsum(keep)])[offsets.numpy()]
-        kept = index[torch.from_numpy(keep)]
-        return Column(self._codes.index_select(0, kept).long(), torch.from_numpy(after))
+            # One event more than the longest was read; where none of them had the own item, the first one goes.
+            longer = length > self.max_length
+            keep[offsets[:-1][longer]] = False
+            length = length - longer.long()
+        after = torch.zeros_like(offsets)
+        torch.cumsum(length, 0, out=after[1:])
+        return Column(self._codes.index_select(0, index[keep]).long(), after)
 
     def between(self, start: Rows, stop: Rows) -> Column:
         """Histories given as ranges of ``by_user``, cut to their last ``max_length`` events."""
