@@ -24,7 +24,7 @@ Score = Callable[[int, int], Tensor]
 """The scores of the queries ``lo`` to ``hi``: a floating tensor [hi - lo, M], higher is better, that may be
 overwritten."""
 
-_BYTES_PER_SCORE = 24
+_BYTES_PER_SCORE = 32
 """Scores, comparison masks and bucket numbers of one (query, item) pair while it is in work."""
 
 
@@ -144,70 +144,85 @@ def _chunk_ranks(scores: Tensor, values: Ints, offsets: Ints, *, first: int, see
     """Ranks and tied flags of the relevant items of one chunk."""
     ranks, tied = np.full(len(values), MISS, np.int64), np.zeros(len(values), bool)
     known = np.flatnonzero(values >= 0)
-    query_np = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[known]
-    query = torch.from_numpy(query_np).to(scores.device)
+    query = torch.from_numpy(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[known]).to(scores.device)
     item = torch.from_numpy(values[known]).to(scores.device)
     own = scores[query, item]
-    higher, equal = _compare(scores, query, own)
-    rank = 1 + higher
-    unsettled = torch.nonzero((equal > 1) & (own > -torch.inf)).squeeze(1)
-    if len(unsettled):
-        u = unsettled
-        rank[u] += _positions(scores, query[u], item[u], own[u], equal[u], first, seed)
-    rank[own == -torch.inf] = MISS
-    ranks[known] = rank.cpu().numpy()
-    tied[known[unsettled.cpu().numpy()]] = True
+    places = _one_each(scores, query, own) if len(query) == len(scores) and bool((query.diff() > 0).all()) else _places(scores, query, own)
+    rank = 1 + places.higher
+    unsettled = (places.equal > 1) & (own > -torch.inf)
+    if bool(unsettled.any()):
+        position = _positions(places, query, item, scores.shape[1], first, seed)
+        rank = torch.where(unsettled, rank + position, rank)
+    ranks[known] = rank.masked_fill(own == -torch.inf, MISS).cpu().numpy()
+    tied[known] = unsettled.cpu().numpy()
     return ranks, tied
 
 
-def _compare(scores: Tensor, query: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """For each relevant item: how many items of its query score higher, and how many the same (itself included).
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where relevant items stand among the scores of their query, ties apart.
 
-    One relevant item a query is compared directly. For more, all scores of a query are sorted into the r + 1 buckets
-    between its relevant items' scores, at M log r instead of M r.
+    Attributes:
+        higher: items that score higher, [R].
+        equal: items of the same score, itself included, [R].
+        level: number of the item's score among the relevant items' scores of its query, [R]; equal for equal scores.
+        matches: mask [q, M] of scores that equal some relevant item's.
+        levels: the level of each score where it matches, [q, M] or [1, 1] where there is one a query.
+    """
+
+    higher: Tensor
+    equal: Tensor
+    level: Tensor
+    matches: Tensor
+    levels: Tensor
+
+
+def _one_each(scores: Tensor, query: Tensor, own: Tensor) -> _Places:
+    """Places with exactly one relevant item a query: two comparisons."""
+    threshold = own.unsqueeze(1)
+    matches = scores == threshold
+    zero = torch.zeros((1, 1), dtype=torch.int32, device=scores.device)
+    return _Places((scores > threshold).sum(dim=1), matches.sum(dim=1), torch.zeros_like(query), matches, zero)
+
+
+def _places(scores: Tensor, query: Tensor, own: Tensor) -> _Places:
+    """Places with any number of relevant items: each score is sorted into the buckets between its query's r relevant scores.
+
+    That takes M log r a query instead of M r.
     """
     q = len(scores)
     count = torch.bincount(query, minlength=q)
     width = int(count.max()) if len(query) else 0
-    if width <= 1:
-        rows = scores if len(query) == q else scores.index_select(0, query)
-        threshold = own.unsqueeze(1)
-        return (rows > threshold).sum(dim=1), (rows == threshold).sum(dim=1)
     slot = torch.arange(len(query), device=query.device) - (torch.cumsum(count, 0) - count)[query]
     thresholds = torch.full((q, width), torch.inf, dtype=scores.dtype, device=scores.device)
     thresholds[query, slot] = own
-    thresholds, order = torch.sort(thresholds, dim=1, stable=True)
-    higher = _above(scores, thresholds, right=False)
-    at_least = _above(scores, thresholds, right=True)
-    place = torch.empty_like(order).scatter_(1, order, torch.arange(width, device=order.device).expand_as(order))
-    place = place[query, slot]
-    return higher[query, place], at_least[query, place] - higher[query, place]
+    thresholds = torch.sort(thresholds, dim=1).values
+    below = torch.searchsorted(thresholds, scores, out_int32=True)
+    up_to = torch.searchsorted(thresholds, scores, right=True, out_int32=True)
+    level = torch.searchsorted(thresholds[query], own.unsqueeze(1)).squeeze(1)
+    higher, at_least = _above(below, width)[query, level], _above(up_to, width)[query, level]
+    return _Places(higher, at_least - higher, level, below != up_to, below)
 
 
-def _above(scores: Tensor, thresholds: Tensor, *, right: bool) -> Tensor:
-    """How many scores of a row lie above each of its ascending thresholds, or at it too where ``right``; [q, r]."""
-    q, width = thresholds.shape
-    bucket = torch.searchsorted(thresholds, scores, right=right, out_int32=True)
-    bucket += torch.arange(q, dtype=torch.int32, device=scores.device).unsqueeze(1) * (width + 1)
-    counts = torch.bincount(bucket.flatten(), minlength=q * (width + 1)).view(q, width + 1)
+def _above(bucket: Tensor, width: int) -> Tensor:
+    """How many of a query's scores fell behind each of its ascending thresholds; [q, width]."""
+    q = len(bucket)
+    flat = bucket + torch.arange(q, dtype=torch.int32, device=bucket.device).unsqueeze(1) * (width + 1)
+    counts = torch.bincount(flat.flatten(), minlength=q * (width + 1)).view(q, width + 1)
     return counts[:, 1:].flip(1).cumsum(1).flip(1)
 
 
-def _positions(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, equal: Tensor, first: int, seed: int) -> Tensor:
-    """Random position (from 0) of each tied relevant item among the items of its query with the same score.
-
-    In blocks, so that neither the comparison nor the tied pairs outgrow the chunk.
-    """
-    out = torch.empty_like(query)
-    block = max(1, len(scores))
-    for lo in range(0, len(query), block):
-        part = slice(lo, lo + block)
-        rows = scores.index_select(0, query[part])
-        which, other = torch.nonzero(rows == own[part].unsqueeze(1), as_tuple=True)
-        numbers = query[part] + first
-        before = _keys(numbers[which], other, seed) < _keys(numbers, item[part], seed)[which]
-        out[part] = torch.bincount(which[before], minlength=len(numbers))
-    return out
+def _positions(places: _Places, query: Tensor, item: Tensor, items: int, first: int, seed: int) -> Tensor:
+    """Position (from 0) of each relevant item among the items of its query with the same score, in the order of their keys."""
+    row, other = torch.nonzero(places.matches, as_tuple=True)
+    group = row * (items + 1) + places.levels.expand(places.matches.shape)[row, other]
+    order = torch.argsort(_keys(row + first, other, seed), stable=True)
+    order = order[torch.argsort(group[order], stable=True)]
+    _, sizes = torch.unique_consecutive(group[order], return_counts=True)
+    start = torch.repeat_interleave(torch.cumsum(sizes, 0) - sizes, sizes)
+    position = torch.empty_like(order)
+    position[order] = torch.arange(len(order), device=order.device) - start
+    return position[torch.searchsorted(row * items + other, query * items + item)]
 
 
 def _keys(query: Tensor, item: Tensor, seed: int) -> Tensor:

@@ -97,9 +97,10 @@ class ItemKnn(Baseline):
         norm = np.sqrt(np.asarray(users.sum(axis=1)).ravel())
         blocks = []
         for lo in range(0, data.items, 512):
-            both = (users[lo : lo + 512] @ data.matrix).toarray()
-            scale = norm[lo : lo + 512, None] * norm + shrink
-            blocks.append(_largest(np.divide(both, scale, out=np.zeros_like(both), where=scale > 0), neighbors))
+            both = sp.csr_matrix(users[lo : lo + 512] @ data.matrix)
+            scale = np.repeat(norm[lo : lo + 512], np.diff(both.indptr)) * norm[both.indices] + shrink
+            both.data /= scale
+            blocks.append(_largest(both, neighbors))
         self.similar = sp.vstack(blocks).tocsr() if blocks else sp.csr_matrix((0, 0))
 
     def score(self, queries: Queries, lo: int, hi: int) -> Tensor:
@@ -154,9 +155,10 @@ def transitions(data: Interactions) -> tuple[Ints, Ints]:
     return item[previous[valid]], item[valid]
 
 
-def _largest(dense: Floats, count: int) -> sp.csr_matrix:
-    """Keep the ``count`` largest of each row, dropping zeros."""
-    if count < dense.shape[1]:
-        bound = np.partition(dense, dense.shape[1] - count, axis=1)[:, -count, None]
-        dense = np.where(dense >= bound, dense, 0.0)
-    return sp.csr_matrix(dense)
+def _largest(rows: sp.csr_matrix, count: int) -> sp.csr_matrix:
+    """Keep the ``count`` largest entries of each row, and those equal to the smallest of them."""
+    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    order = np.lexsort((-rows.data, row))
+    last = np.minimum(rows.indptr[:-1] + count, rows.indptr[1:]) - 1
+    keep = rows.data >= np.repeat(rows.data[order][np.maximum(last, 0)] if len(order) else 0.0, np.diff(rows.indptr))
+    return sp.csr_matrix((rows.data[keep], (row[keep], rows.indices[keep])), shape=rows.shape)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from embedkit.component import Config
+from embedkit.config.references import FieldName, TableName, TowerName
 
 MetricName = Literal["recall", "ndcg", "mrr", "map", "hit", "precision", "coverage"]
 SliceName = Literal["popularity", "cold", "history"]
@@ -16,14 +17,14 @@ BaselineName = Literal["popularity", "repeat_last", "markov", "item_knn", "histo
 class RetrievalConfig(Config):
     """How well the query tower finds the items that come next, among all rows of the target tower's table."""
 
-    query: str
+    query: TowerName
     """Tower whose embeddings are the queries."""
-    target: str
+    target: TowerName
     """Tower whose rows are ranked; its table is the list of candidates, all of it."""
     exclude_seen: bool
     """Whether items of the query's history are no candidates. No default: figures with and without it cannot be
     compared."""
-    events: str | None = None
+    events: TableName | None = None
     """Event table that the queries are taken from; told from the towers where only one joins the target's table."""
     k: list[Annotated[int, Field(ge=1)]] = Field([10], min_length=1)
     """Cut-offs."""
@@ -37,7 +38,7 @@ class RetrievalConfig(Config):
     ``repeat_last`` and ``markov``."""
     neighbors: int = Field(100, ge=1)
     """item_knn: similar items kept for each item."""
-    group: str | None = None
+    group: FieldName | None = None
     """history_and_group: the category field that says which group a query belongs to."""
 
     @model_validator(mode="after")

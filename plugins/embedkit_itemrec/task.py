@@ -48,13 +48,10 @@ class Task:
         """Take the queries of the context's split.
 
         Raises:
-            UsageError: an unknown tower, or no single event table between the two towers.
+            UsageError: no single event table between the two towers.
             DataError: the split has no queries.
         """
         store = context.store
-        for name in (config.query, config.target):
-            if name not in store.schema.towers:
-                raise UsageError(f"evaluate: there is no tower '{name}'; the run file has {', '.join(store.schema.towers)}")
         table = store.schema.towers[config.target].table
         events = _event_table(config, store, table)
         queries = store.queries(events, table, context.split, max_queries=context.max_queries, seed=context.seed)

@@ -129,6 +129,6 @@ def test_a_chunk_keeps_to_its_budget():
         sizes.append(hi - lo)
         return torch.rand(hi - lo, 1000)
 
-    full_ranking(score, ragged([[1]] * 100), 1000, budget=24 * 1000 * 30)
+    full_ranking(score, ragged([[1]] * 100), 1000, budget=32 * 1000 * 30)
     assert max(sizes) == 30
     assert sum(sizes) == 100

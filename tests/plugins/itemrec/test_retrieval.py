@@ -157,7 +157,6 @@ def test_exclude_seen_has_no_default():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"query": "usr"}, "there is no tower 'usr'; the run file has item, user"),
         ({"events": "clicks"}, "events = 'clicks' is not an event table that joins 'items'; there is events"),
         ({"baselines": ["history_and_group"], "group": "modul"}, "group = 'modul' is no field of table 'events'"),
     ],
