@@ -1,0 +1,370 @@
+"""The Python interface. Every command of the command line is a thin skin over these functions.
+
+::
+
+    import embedkit
+
+    result = embedkit.train("run.toml")                              # a run folder with a bundle
+    model = embedkit.load(result.bundle)
+    vectors = model.encode(frame)                                    # float32 [rows, width]
+    embedkit.api.embed(result.bundle, "embeddings")                  # the whole catalogue, into Parquet parts
+    embedkit.api.build_index("embeddings", "index")
+    found = embedkit.open_index("index").search([{"title": "red shirt"}], k=5, where="price < 30")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedkit.bundle import Bundle, find_bundle, load_bundle
+from embedkit.config.model import RunConfig, TableConfig, Use
+from embedkit.errors import UsageError
+from embedkit.files import atomic_write
+from embedkit.host import Host
+from embedkit.serve.encode import Embedder
+from embedkit.serve.query import Neighbours, Searcher
+
+if TYPE_CHECKING:
+    from embedkit.config.plan import Part, Plan
+    from embedkit.data.store import Store
+    from embedkit.embed.manifest import Manifest
+    from embedkit.evaluate.base import Estimate
+    from embedkit.evaluate.compare import Comparison
+    from embedkit.index.bundle import IndexBundle
+    from embedkit.registry import Registry
+    from embedkit.runs import RunFolder
+    from embedkit.train.run import RunResult
+
+__all__ = [
+    "Embedder",
+    "Neighbours",
+    "Searcher",
+    "build_index",
+    "compare",
+    "embed",
+    "evaluate",
+    "load",
+    "neighbours",
+    "open_index",
+    "recommend",
+    "train",
+]
+
+Log = Callable[[str], Any]
+
+
+def _quiet(line: str) -> None:
+    """The default log: says nothing."""
+
+
+def _host(host: Host | None, plugins: Sequence[str]) -> Host:
+    return host if host is not None else Host.load(plugins=plugins)
+
+
+# ---------------------------------------------------------------------- using what was trained
+
+
+def load(bundle: str | Path, *, plugins: Sequence[str] = (), host: Host | None = None) -> Embedder:
+    """Load a trained bundle to turn rows into vectors.
+
+    Args:
+        bundle: folder of a bundle, or of a run that holds one.
+        plugins: one-file plugins (paths) beside the installed ones; ``no:NAME`` leaves one out.
+        host: an already loaded host, used instead.
+
+    Raises:
+        BundleError: there is no bundle, or a file of it is missing or damaged.
+        PluginError: a component's plugin is not here: ``needs encoder acme:bert from acme-embeds 0.3``.
+    """
+    return Embedder(load_bundle(bundle, _host(host, plugins).registry))
+
+
+def open_index(
+    path: str | Path,
+    bundle: str | Path | Bundle | None = None,
+    *,
+    plugins: Sequence[str] = (),
+    host: Host | None = None,
+) -> Searcher:
+    """Open an index to search it by vectors, ids, texts, rows or histories.
+
+    Args:
+        path: folder of the index; its current generation is opened.
+        bundle: encodes questions; the bundle that the index names when left out, loaded when it is first needed.
+        plugins: as in ``load``.
+        host: as in ``load``.
+
+    Raises:
+        BundleError: there is no index, or a file of it is damaged.
+        SpaceMismatch: the bundle is not the one that made the vectors.
+        PluginError: the backend's plugin is not here.
+    """
+    return Searcher.open(path, _host(host, plugins).registry, bundle=bundle)
+
+
+def embed(
+    bundle: str | Path | Bundle,
+    out: str | Path,
+    *,
+    table: str | Sequence[str] | TableConfig | None = None,
+    plugins: Sequence[str] = (),
+    host: Host | None = None,
+    **options: Any,
+) -> Manifest:
+    """Embed a whole catalogue into ``out``; an interrupted run goes on where it stopped. See
+    ``embedkit.embed.stream.embed``.
+
+    Args:
+        bundle: loaded, or its folder.
+        out: folder of the embeddings.
+        table: files of the catalogue; the bundle's own table when left out.
+        plugins: as in ``load``.
+        host: as in ``load``.
+        options: ``tower``, ``workers``, ``worker``, ``batch_size``, ``precision``, ``device``, ``threads``, ``force``,
+            ``base``, ``log``.
+
+    Raises:
+        UsageError, DataError, BundleError, SpaceMismatch: as ``embedkit.embed.stream.embed``.
+    """
+    from embedkit.embed.stream import embed as stream
+
+    loaded = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, _host(host, plugins).registry)
+    return stream(loaded, out, table=table, **options)
+
+
+def build_index(
+    embeddings: str | Path,
+    out: str | Path,
+    *,
+    backend: Use | Mapping[str, Any] | str | None = None,
+    plugins: Sequence[str] = (),
+    host: Host | None = None,
+    **options: Any,
+) -> IndexBundle:
+    """Build an index from embeddings, test it and make it the current generation of ``out``.
+
+    Args:
+        embeddings: folder that ``embed`` finished.
+        out: folder of the index.
+        backend: name of a backend, or ``{"use": name, …options}``; what the bundle's run file says when left out.
+        plugins: as in ``load``.
+        host: as in ``load``.
+        options: ``keep``, ``threads``, ``min_recall``, ``log`` of ``embedkit.index.build.build_index``.
+
+    Raises:
+        UsageError, DataError, BundleError: as ``embedkit.index.build.build_index``.
+    """
+    from embedkit.embed.manifest import read_manifest
+    from embedkit.index.build import build_index as build
+
+    registry = _host(host, plugins).registry
+    if backend is None:
+        backend = _run_config(Path(read_manifest(Path(embeddings)).bundle)).index
+    return build(embeddings, out, _index_part(backend, registry), **options)
+
+
+def _index_part(backend: Use | Mapping[str, Any] | str, registry: Registry) -> Part:
+    from embedkit.config.plan import Part
+
+    if not isinstance(backend, Use):
+        backend = Use.model_validate({"use": backend} if isinstance(backend, str) else dict(backend))
+    entry = registry.entry("index", backend.use)
+    return Part(entry, entry.parse(backend.options, where="index"))
+
+
+def _run_config(bundle: Path) -> RunConfig:
+    """The run file that a bundle carries."""
+    from embedkit.config.load import parse_run, read_toml
+
+    path = find_bundle(bundle) / "run.toml"
+    data = read_toml(path)
+    data.pop("resolved", None)
+    return parse_run(data, where=str(path))
+
+
+def neighbours(index: str | Path | Searcher, out: str | Path, *, k: int = 10, **options: Any) -> int:
+    """Write the nearest ``k`` of every row of an index to a Parquet file; see ``embedkit.serve.tables.neighbours_all``.
+
+    Returns:
+        Rows written.
+    """
+    from embedkit.serve.tables import neighbours_all
+
+    searcher = index if isinstance(index, Searcher) else open_index(index)
+    return neighbours_all(searcher, out, k=k, **options)
+
+
+def recommend(index: str | Path | Searcher, out: str | Path, *, k: int = 10, exclude_seen: bool = True, **options: Any) -> int:
+    """Write the best ``k`` items of every user to a Parquet file; see ``embedkit.serve.tables.recommend``.
+
+    The users and what they did are read from the tables of the bundle's run file.
+
+    Returns:
+        Rows written.
+    """
+    from embedkit.serve.tables import recommend as write
+
+    searcher = index if isinstance(index, Searcher) else open_index(index)
+    store = open_store(searcher.bundle, searcher.registry)
+    return write(searcher, store, out, k=k, exclude_seen=exclude_seen, **options)
+
+
+def open_store(bundle: Bundle, registry: Registry, *, log: Log = _quiet) -> Store:
+    """Open the tables that a bundle was trained on, encoded with its codecs. Needs no component that only training
+    uses.
+
+    Raises:
+        DataError: a table is missing or damaged.
+    """
+    from embedkit.config.plan import Plan
+    from embedkit.data.store import Store
+
+    config = _run_config(bundle.path)
+    index = _index_part(config.index, registry)
+    plan = Plan(config, Path(bundle.meta.base), bundle.model.spec, (), (), index, registry)
+    store = Store.open(plan, log=log)
+    store.use(bundle.codecs)
+    return store
+
+
+# ---------------------------------------------------------------------- training and measuring
+
+
+def train(
+    run: str | Path | Mapping[str, Any] | RunConfig,
+    out: str | Path = "runs",
+    *,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    base: str | Path | None = None,
+    plugins: Sequence[str] = (),
+    host: Host | None = None,
+    log: Log = _quiet,
+) -> RunResult:
+    """Train what a run file says: fit, run the stages, write the bundle, evaluate.
+
+    Args:
+        run: path of a run file, its contents, or, with ``resume``, the folder of an interrupted run.
+        out: folder in which the run's own folder is made.
+        resume: go on with an interrupted run; on the same machine, threads, torch and data path the weights are equal,
+            bit for bit, to
+            those of a run that was not interrupted.
+        overrides: ``key.path=value`` each, as ``--set``; for a path only.
+        base: folder that relative paths start from; the run file's folder, or the current one, when left out.
+        plugins: as in ``load``.
+        host: as in ``load``.
+        log: called with one line for people.
+
+    Returns:
+        The run's folder, its bundle, and its figures.
+
+    Raises:
+        UsageError: the run file or an option is wrong; every problem with its key path.
+        DataError: a table holds what it must not, or lacks what it must hold.
+        PluginError: a plugin is missing or broken.
+    """
+    from embedkit.config.resolve import load_resolved
+    from embedkit.runs import RunFolder
+    from embedkit.train.run import train_run
+
+    host = _host(host, plugins)
+    if resume:
+        if not isinstance(run, (str, Path)):
+            raise UsageError("resume wants the folder of the run that is to go on")
+        folder = RunFolder.open(Path(run))
+        plan = load_resolved(folder.resolved, host.registry)
+    else:
+        config, plan = _plan(run, overrides, base, host)
+        folder = _new_folder(plan, config, Path(out))
+    return train_run(plan, folder, host, resume=resume, log=log)
+
+
+def _plan(
+    run: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str], base: str | Path | None, host: Host
+) -> tuple[RunConfig, Plan]:
+    """Read, validate and resolve a run file."""
+    from embedkit.config.load import load_run, parse_run
+    from embedkit.config.resolve import resolve
+
+    where = "run file"
+    if isinstance(run, (str, Path)):
+        where, base = str(run), Path(run).parent if base is None else base
+        config = load_run(Path(run), overrides)
+    elif overrides:
+        raise UsageError("overrides are for a run file on disk; change the contents that are given instead")
+    else:
+        config = run if isinstance(run, RunConfig) else parse_run(run, where=where)
+    if problems := host.check_config(config):
+        raise UsageError("\n".join(f"{where}: {problem.path}: {problem.message}" for problem in problems))
+    return config, resolve(config, host.registry, base=Path(base or "."), where=where)
+
+
+def _new_folder(plan: Plan, config: RunConfig, out: Path) -> RunFolder:
+    """Make the run's folder with the run file as it was written, and resolved."""
+    import tomli_w
+
+    from embedkit.config.resolve import write_resolved
+    from embedkit.runs import RunFolder
+
+    folder = RunFolder.create(out, config.name, config.seed)
+    written = config.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    atomic_write(folder.run, tomli_w.dumps(written))
+    write_resolved(plan, folder.resolved)
+    return folder
+
+
+def evaluate(
+    run: str | Path, *, split: str = "test", plugins: Sequence[str] = (), host: Host | None = None, log: Log = _quiet
+) -> list[Estimate]:
+    """Measure a finished run's bundle again and write the figures into its folder.
+
+    Args:
+        run: the run's folder.
+        split: ``valid`` or ``test``.
+        plugins: as in ``load``.
+        host: as in ``load``.
+        log: called with one line for people.
+
+    Raises:
+        UsageError: there is no such run, or its run file names no evaluator.
+        BundleError: the run has no bundle yet, or it is damaged.
+    """
+    from embedkit.config.resolve import load_resolved
+    from embedkit.data.store import Store
+    from embedkit.evaluate.run import evaluate_run, write_evaluation
+    from embedkit.runs import RunFolder
+    from embedkit.train.compute import set_up
+
+    if split not in ("valid", "test"):
+        raise UsageError(f"split '{split}': 'valid' or 'test' is wanted")
+    host = _host(host, plugins)
+    folder = RunFolder.open(Path(run))
+    plan = load_resolved(folder.resolved, host.registry)
+    if not plan.evaluators:
+        raise UsageError(f"{folder.resolved}: names no [[evaluate]], so there is nothing to measure")
+    bundle = load_bundle(folder.bundle, host.registry)
+    store = Store.open(plan, log=log)
+    store.use(bundle.codecs)
+    device = set_up(plan.config.compute)
+    estimates = evaluate_run(plan, bundle.model.to(device), store, split=split, folder=folder, device=device)
+    write_evaluation(folder, estimates, plan=plan, split=split)
+    return estimates
+
+
+def compare(runs: Sequence[str | Path], *, split: str = "test", model: str = "model", seed: int = 0) -> list[Comparison]:
+    """Compare runs by a paired bootstrap of the difference of their figures, query by query.
+
+    Args:
+        runs: folders of at least two runs; runs that differ in their seed alone are put together.
+        split: whose figures.
+        model: ``model``, or a baseline that all runs have.
+        seed: of the resampling.
+
+    Raises:
+        UsageError: a run has no evaluation of the split, or they were asked different things.
+    """
+    from embedkit.evaluate.compare import compare as paired
+
+    return paired(runs, split=split, model=model, seed=seed)

@@ -1,0 +1,1 @@
+"""Answering: frames of rows into vectors, and questions into neighbours."""
