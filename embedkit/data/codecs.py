@@ -189,7 +189,7 @@ class Codecs(Mapping[str, Codec]):
     def save(self, folder: Path) -> None:
         """Write ``codecs.json`` and a Parquet file a vocabulary into a folder, made if missing; the caller renames the whole bundle."""
         folder.mkdir(parents=True, exist_ok=True)
-        files = {domain: f"vocabulary-{i}.parquet" for i, domain in enumerate(self.vocabularies)}
+        files = {domain: f"vocabulary-{i}.parquet" for i, domain in enumerate(sorted(self.vocabularies))}
         for domain, vocabulary in self.vocabularies.items():
             vocabulary.save(folder / files[domain])
         fields = {name: {"type": self._use(name), "state": codec.state()} for name, codec in self._codecs.items()}
