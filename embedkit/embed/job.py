@@ -20,6 +20,7 @@ from embedkit.data.table import Table
 from embedkit.data.units import Unit
 from embedkit.embed.rowhash import row_hashes
 from embedkit.embed.writer import PartWriter
+from embedkit.errors import EmbedkitError
 from embedkit.index.base import Vectors
 
 if TYPE_CHECKING:
@@ -144,11 +145,20 @@ def _ahead(
     pool: ThreadPoolExecutor,
     work: Callable[[tuple[Unit, int, pa.Table]], Encoded],
 ) -> Iterator[Encoded]:
-    """The work on each piece, in order, with a bounded number of pieces in progress."""
+    """The work on each piece, in order, with a bounded number of pieces in progress.
+
+    When the source of the pieces fails, what was read before is still worked on and given out first.
+    """
     waiting: deque[Future[Encoded]] = deque()
-    for piece in pieces:
-        waiting.append(pool.submit(work, piece))
-        if len(waiting) > _QUEUE:
-            yield waiting.popleft().result()
+    failure: Exception | None = None
+    try:
+        for piece in pieces:
+            waiting.append(pool.submit(work, piece))
+            if len(waiting) > _QUEUE:
+                yield waiting.popleft().result()
+    except EmbedkitError as error:
+        failure = error
     while waiting:
         yield waiting.popleft().result()
+    if failure is not None:
+        raise failure

@@ -47,7 +47,7 @@ def test_a_loaded_bundle_gives_the_same_vectors(bundle: Bundle, copy: Path, shop
     again = load_bundle(copy, registry)
     np.testing.assert_array_equal(Embedder(again).encode(rows), Embedder(bundle).encode(rows))
     assert again.spaces == bundle.spaces
-    assert {k: v for k, v in again.meta.files.items() if k != "bundle.json"} == bundle.meta.files
+    assert again.meta.files == bundle.meta.files
 
 
 def test_loading_leaves_the_random_numbers_alone(copy: Path, registry: Registry) -> None:
@@ -123,10 +123,11 @@ def test_weights_of_another_shape_are_refused(bundle: Bundle, plan: Plan, tmp_pa
 def test_a_space_changes_with_what_makes_its_vectors(bundle: Bundle) -> None:
     before = spaces_of(bundle.model, bundle.codecs)
     head = next(bundle.model.heads["user"].parameters())
+    kept = head.detach().clone()
     with torch.no_grad():
         head[0, 0] += 1
         after = spaces_of(bundle.model, bundle.codecs)
-        head[0, 0] -= 1
+        head.copy_(kept)
     assert before["item"].id == after["item"].id
     assert before["user"].id != after["user"].id
     assert before["item"].family != after["item"].family
