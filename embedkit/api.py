@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from embedkit.bundle import Bundle, find_bundle, load_bundle
 from embedkit.config.model import RunConfig, TableConfig, Use
@@ -316,7 +316,7 @@ def _new_folder(plan: Plan, config: RunConfig, out: Path) -> RunFolder:
 
 
 def evaluate(
-    run: str | Path, *, split: str = "test", plugins: Sequence[str] = (), host: Host | None = None, log: Log = _quiet
+    run: str | Path, *, split: Literal["valid", "test"] = "test", plugins: Sequence[str] = (), host: Host | None = None, log: Log = _quiet
 ) -> list[Estimate]:
     """Measure a finished run's bundle again and write the figures into its folder.
 

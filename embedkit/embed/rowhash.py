@@ -38,7 +38,7 @@ def row_hashes(batch: Batch, fields: Sequence[str]) -> list[bytes]:
             fixed.append(_lengths(column, present))
             ragged.append(_ragged(column, present))
     rows = np.ascontiguousarray(np.concatenate(fixed, axis=1))
-    width, data = rows.shape[1], memoryview(rows.reshape(-1))
+    width, data = rows.shape[1], rows.reshape(-1).data
     digests = []
     for i in range(len(rows)):
         h = hashlib.blake2b(data[i * width : (i + 1) * width], digest_size=SIZE)
@@ -74,4 +74,4 @@ def _ragged(column: Column, present: npt.NDArray[np.bool_]) -> tuple[memoryview,
         first, last = int(column.offsets[0]), int(column.offsets[-1])
         values, offsets = column.values[first:last], column.offsets - first
     data = _bytes(values)
-    return memoryview(np.ascontiguousarray(data).reshape(-1)), (offsets * data.shape[1]).tolist()
+    return np.ascontiguousarray(data).reshape(-1).data, (offsets * data.shape[1]).tolist()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,36 +73,58 @@ def test_workers_share_the_units(bundle: Bundle, catalogue: Path, tmp_path: Path
 
 
 EMBED = """
-import sys
+import os, sys, time
 from embedkit.bundle import load_bundle
 from embedkit.embed.stream import embed
+from embedkit.embed.writer import PartWriter
 from embedkit.host import Host
-import embedkit.embed.writer as writer, time
-bundle = load_bundle(sys.argv[1], Host.load().registry)
-plain = writer.PartWriter._write
-def write(self, *arguments):
+
+plain = PartWriter._write
+def slowly(self, *arguments):
     time.sleep(0.1)
     plain(self, *arguments)
-writer.PartWriter._write = write
-embed(bundle, sys.argv[2], table="*.parquet", base=sys.argv[3], log=lambda line: print(line, flush=True))
+PartWriter._write = slowly
+bundle = load_bundle(sys.argv[1], Host.load().registry)
+for line in sys.stdin:  # a child for each folder, so that torch is loaded once
+    if not os.fork():
+        print("child", os.getpid(), flush=True)
+        embed(bundle, line.strip(), table="*.parquet", base=sys.argv[2], log=lambda line: print(line, flush=True))
+        os._exit(0)
+    os.wait()
 """
 
 
+@pytest.fixture(scope="module")
+def embedder(bundle: Bundle, catalogue: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that embeds the catalogue into each folder it is told."""
+    command = [sys.executable, "-W", "ignore", "-c", EMBED, str(bundle.path), str(catalogue)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    yield process
+    process.kill()
+    process.communicate()
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.18, 0.33])
-def test_kill_and_resume_give_equal_files(bundle: Bundle, catalogue: Path, tmp_path: Path, delay: float) -> None:
+def test_kill_and_resume_give_equal_files(
+    bundle: Bundle, catalogue: Path, tmp_path: Path, delay: float, embedder: subprocess.Popen[str]
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     embed(bundle, whole, table="*.parquet", base=catalogue)
-    command = [sys.executable, "-W", "ignore", "-c", EMBED, str(bundle.path), str(killed), str(catalogue)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert b"8 units" in process.stdout.readline()
+    assert embedder.stdin is not None
+    assert embedder.stdout is not None
+    embedder.stdin.write(f"{killed}\n")
+    embedder.stdin.flush()
+    while not (line := embedder.stdout.readline()).startswith("child"):
+        assert line, "the embedder has ended"
+    child = int(line.split()[1])
+    assert "8 units" in embedder.stdout.readline()
     time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    left = contents(killed)
+    os.kill(child, signal.SIGKILL)
+    while Path(f"/proc/{child}").exists():
+        time.sleep(0.01)
     assert not read_manifest(killed).complete
-    assert len([name for name in left if name.startswith("part-")]) < 8
+    assert len(list(killed.glob("part-*"))) < 8
     assert embed(bundle, killed, table="*.parquet", base=catalogue).complete
     assert contents(killed) == contents(whole)
     assert not [name for name in os.listdir(killed) if ".tmp-" in name]
