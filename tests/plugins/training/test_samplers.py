@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from embedkit.data.sampler import SamplerContext
+from embedkit.errors import UsageError
+from embedkit.testing.conformance.sampler import SamplerConformance
+from embedkit_training.configs import ShuffleConfig, UniformConfig
+from embedkit_training.samplers import Shuffle, Uniform
+
+ROWS = np.arange(50, 73)
+
+
+class TestShuffle(SamplerConformance):
+    def sampler(self, context):
+        return Shuffle(ShuffleConfig(), context=context)
+
+
+class TestShuffleDropLast(SamplerConformance):
+    def sampler(self, context):
+        return Shuffle(ShuffleConfig(drop_last=True), context=context)
+
+
+class TestUniform(SamplerConformance):
+    def sampler(self, context):
+        return Uniform(UniformConfig(), context=context)
+
+
+def test_an_epoch_holds_every_row_once_in_another_order():
+    sampler = Shuffle(ShuffleConfig(), context=SamplerContext(ROWS, 5, 0))
+    epochs = [np.concatenate(list(islice(sampler, sampler.batches_per_epoch))) for _ in range(2)]
+    assert sampler.batches_per_epoch == 5
+    for epoch in epochs:
+        assert np.array_equal(np.sort(epoch), ROWS)
+    assert not np.array_equal(*epochs)
+
+
+def test_drop_last_leaves_whole_batches():
+    sampler = Shuffle(ShuffleConfig(drop_last=True), context=SamplerContext(ROWS, 5, 0))
+    assert sampler.batches_per_epoch == 4
+    assert {len(batch) for batch in islice(sampler, 9)} == {5}
+
+
+def test_uniform_repeats_no_row_in_a_batch_and_prefers_none():
+    sampler = Uniform(UniformConfig(), context=SamplerContext(ROWS, 10, 0))
+    counts = np.zeros(100)
+    for batch in islice(sampler, 4000):
+        assert len(np.unique(batch)) == 10
+        counts[batch] += 1
+    expected = 4000 * 10 / len(ROWS)
+    assert abs(counts[ROWS] / expected - 1).max() < 0.1
+
+
+def test_batches_larger_than_the_data_are_refused():
+    context = SamplerContext(ROWS, 24, 0)
+    with pytest.raises(UsageError, match="a batch of 24 rows without repeats is larger than the data"):
+        Uniform(UniformConfig(), context=context)
+    with pytest.raises(UsageError, match="drop_last leaves nothing"):
+        Shuffle(ShuffleConfig(drop_last=True), context=context)
+    with pytest.raises(UsageError, match="no rows to draw from"):
+        Shuffle(ShuffleConfig(), context=SamplerContext(ROWS[:0], 1, 0))
