@@ -11,7 +11,7 @@ import torch
 
 from embedkit.config.model import TrainConfig
 from embedkit.errors import UsageError
-from embedkit.files import atomic_folder, atomic_write
+from embedkit.files import atomic_folder
 from embedkit.train.checkpoint import Checkpoints
 from embedkit.train.compute import autocast_type, derive_seed, facts, seeded, set_up
 from embedkit.train.curve import draw_curve
@@ -130,13 +130,13 @@ class _Run:
 
     def _keep_data_path(self, store: Store) -> None:
         """Write the data path that was chosen into the resolved run file, so that a resume takes it again (decision 8)."""
-        from embedkit.config.resolve import dump_resolved
+        from embedkit.config.resolve import write_resolved
 
         config = self.plan.config
         if config.compute.data_path == "auto":
             compute = config.compute.model_copy(update={"data_path": store.data_path})
             self.plan = replace(self.plan, config=config.model_copy(update={"compute": compute}))
-            atomic_write(self.folder.resolved, dump_resolved(self.plan))
+            write_resolved(self.plan, self.folder.resolved)
 
     def _model(self, store: Store, start: Any) -> Model:
         from embedkit.nn.model import Model

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from embedkit.config.model import ValidateConfig
+from embedkit.train.curve import draw_curve
+from embedkit.train.meter import Meter
+from embedkit.train.report import MetricsFile, clock_text, summary
+from embedkit.train.validate import Stopper
+
+
+def test_meter_takes_means_and_continues_from_its_state():
+    meter = Meter()
+    meter.add({"loss": torch.tensor(1.0), "part": torch.tensor(4.0)}, 10)
+    fresh = Meter()
+    fresh.load_state_dict(meter.state_dict(), torch.device("cpu"))
+    fresh.add({"loss": torch.tensor(3.0), "part": torch.tensor(0.0)}, 10)
+    losses, speed = fresh.take()
+    assert losses == {"loss": 2.0, "part": 2.0}
+    assert speed > 0
+    assert fresh.take()[0] == {}
+
+
+def test_metrics_are_cut_back_to_a_checkpoint(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.append({"step": 1})
+    size = file.size
+    file.append({"step": 2})
+    with file.path.open("a") as torn:
+        torn.write('{"step": 3')
+    assert [r["step"] for r in file.records()] == [1, 2]
+    file.cut(size)
+    file.append({"step": 2, "again": True})
+    assert file.records() == [{"step": 1}, {"step": 2, "again": True}]
+
+
+def test_stopper_knows_which_way_is_better():
+    best = Stopper(ValidateConfig(metric="ndcg@10", patience=2))
+    assert [best.see(value, step) for step, value in enumerate((0.1, 0.3, 0.2, math.nan))] == [True, True, False, False]
+    assert (best.best, best.best_step, best.stopped) == (0.3, 1, True)
+    loss = Stopper(ValidateConfig(metric="loss"))
+    assert [loss.see(value, step) for step, value in enumerate((3.0, 2.0, 2.0))] == [True, True, False]
+    assert not loss.stopped
+    fresh = Stopper(ValidateConfig(metric="ndcg@10", patience=2))
+    fresh.load_state_dict(best.state_dict())
+    assert fresh.stopped
+
+
+def test_texts():
+    assert [clock_text(s) for s in (3.2, 75, 3725)] == ["0:03", "1:15", "1:02:05"]
+    assert summary({"loss": 1.5, "nce": 1.5}, 1234.0) == "loss 1.5000  1,234 rows/s"
+    assert summary({"loss": 3.0, "a": 1.0, "b": 2.0, "b/part": 9.0}, 10.0) == "loss 3.0000  a 1.0000  b 2.0000  10 rows/s"
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_the_curve_is_a_picture(tmp_path, valid):
+    records = [{"kind": "train", "stage": "one", "step": s, "losses": {"loss": 5.0 / s, "nce": 5.0 / s}} for s in (1, 2, 3)]
+    records += [{"kind": "train", "stage": "two", "step": s, "losses": {"loss": 1.0, "a": 0.5, "b": 0.5}} for s in (1, 2)]
+    if valid:
+        records.append({"kind": "valid", "stage": "two", "step": 2, "metric": "ndcg@10", "value": 0.5})
+    draw_curve(records, tmp_path / "curve.png", title="shop")
+    assert (tmp_path / "curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    draw_curve([], tmp_path / "none.png", title="shop")
+    assert not (tmp_path / "none.png").exists()
