@@ -15,10 +15,9 @@ from embedkit.evaluate.ranks import Ragged, Score
 from embedkit_itemrec.configs_retrieval import RetrievalConfig
 
 if TYPE_CHECKING:
+    from embedkit.data.batch import Batch
     from embedkit.data.queries import Queries
     from embedkit.data.store import Store
-
-    from embedkit.data.batch import Batch
 
 _ENCODE_ROWS = 2048
 

@@ -111,6 +111,14 @@ class Shop:
         self.host = first_party()
         write_shop(folder)
 
+    def host_with(self, *paths):
+        """First-party plugins and one-file ones."""
+        return first_party(*map(str, paths))
+
+    def write(self, more=0, seed=0):
+        """Write the tables again, with more items."""
+        write_shop(self.folder, ITEMS + more, seed)
+
     def run_file(self, **stage):
         """The run file with changes to its stage; None takes a key out."""
         run = copy.deepcopy(RUN)
@@ -129,6 +137,6 @@ class Shop:
         return train_run(plan, folder, host or self.host, log=self.lines.append)
 
 
-@pytest.fixture()
+@pytest.fixture
 def shop(tmp_path):
     return Shop(tmp_path)

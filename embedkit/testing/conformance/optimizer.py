@@ -99,7 +99,7 @@ def step(weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, i: 
     wanted = rows.float().sin()
     hidden = F.embedding(rows, weights["table"], sparse=sparse)
     loss = F.mse_loss((hidden @ weights["matrix"].T).squeeze(1) + weights["vector"], wanted)
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss.detach()
