@@ -231,6 +231,7 @@ class TrainConfig(Config):
     """The ``train`` stage."""
 
     use: Literal["train"] = "train"
+    """Name of this stage's kind."""
     name: str | None = None
     """Name of the stage; its number when left out."""
     epochs: float | None = Field(None, gt=0)

@@ -44,7 +44,7 @@ class Mlp(Config):
 
 
 class Linear(Config):
-    dim: int
+    dim: int | None = None
 
 
 class Softmax(Config):

@@ -31,7 +31,7 @@ def test_a_run_is_resolved_with_names_and_defaults(run_text, registry):
         ("embedding", ("item_id", "history")),
         ("number", ("price", "age")),
     ]
-    assert plan.model.heads["item"].config.dim == plan.config.model.dim == 64
+    assert plan.config.model.dim == 64
     stage = plan.stages[0].config
     assert stage.name == "0"
     assert stage.losses[0].use == "fake:sampled_softmax"
