@@ -21,20 +21,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from embedkit.bundle import Bundle, find_bundle, load_bundle
 from embedkit.config.model import RunConfig, TableConfig, Use
 from embedkit.errors import UsageError
-from embedkit.files import atomic_write
 from embedkit.host import Host
 from embedkit.serve.encode import Embedder
 from embedkit.serve.query import Neighbours, Searcher
 
 if TYPE_CHECKING:
-    from embedkit.config.plan import Part, Plan
+    from embedkit.config.plan import Part
     from embedkit.data.store import Store
     from embedkit.embed.manifest import Manifest
     from embedkit.evaluate.base import Estimate
     from embedkit.evaluate.compare import Comparison
     from embedkit.index.bundle import IndexBundle
     from embedkit.registry import Registry
-    from embedkit.runs import RunFolder
     from embedkit.train.run import RunResult
 
 __all__ = [
@@ -238,6 +236,7 @@ def train(
     *,
     resume: bool = False,
     overrides: Sequence[str] = (),
+    seed: int | None = None,
     base: str | Path | None = None,
     plugins: Sequence[str] = (),
     host: Host | None = None,
@@ -251,7 +250,8 @@ def train(
         resume: go on with an interrupted run; on the same machine, threads, torch and data path the weights are equal,
             bit for bit, to
             those of a run that was not interrupted.
-        overrides: ``key.path=value`` each, as ``--set``; for a path only.
+        overrides: ``key.path=value`` each, as ``--set``.
+        seed: in place of the run's.
         base: folder that relative paths start from; the run file's folder, or the current one, when left out.
         plugins: as in ``load``.
         host: as in ``load``.
@@ -265,64 +265,35 @@ def train(
         DataError: a table holds what it must not, or lacks what it must hold.
         PluginError: a plugin is missing or broken.
     """
-    from embedkit.config.resolve import load_resolved
-    from embedkit.runs import RunFolder
+    from embedkit.launch import prepare, reopen
     from embedkit.train.run import train_run
 
     host = _host(host, plugins)
     if resume:
         if not isinstance(run, (str, Path)):
             raise UsageError("resume wants the folder of the run that is to go on")
-        folder = RunFolder.open(Path(run))
-        plan = load_resolved(folder.resolved, host.registry)
+        plan, folder = reopen(run, host)
     else:
-        config, plan = _plan(run, overrides, base, host)
-        folder = _new_folder(plan, config, Path(out))
+        launch = prepare(run, host, overrides=overrides, seed=seed, base=None if base is None else Path(base))
+        plan, folder = launch.plan, launch.create_folder(out)
     return train_run(plan, folder, host, resume=resume, log=log)
 
 
-def _plan(
-    run: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str], base: str | Path | None, host: Host
-) -> tuple[RunConfig, Plan]:
-    """Read, validate and resolve a run file."""
-    from embedkit.config.load import load_run, parse_run
-    from embedkit.config.resolve import resolve
-
-    where = "run file"
-    if isinstance(run, (str, Path)):
-        where, base = str(run), Path(run).parent if base is None else base
-        config = load_run(Path(run), overrides)
-    elif overrides:
-        raise UsageError("overrides are for a run file on disk; change the contents that are given instead")
-    else:
-        config = run if isinstance(run, RunConfig) else parse_run(run, where=where)
-    if problems := host.check_config(config):
-        raise UsageError("\n".join(f"{where}: {problem.path}: {problem.message}" for problem in problems))
-    return config, resolve(config, host.registry, base=Path(base or "."), where=where)
-
-
-def _new_folder(plan: Plan, config: RunConfig, out: Path) -> RunFolder:
-    """Make the run's folder with the run file as it was written, and resolved."""
-    import tomli_w
-
-    from embedkit.config.resolve import write_resolved
-    from embedkit.runs import RunFolder
-
-    folder = RunFolder.create(out, config.name, config.seed)
-    written = config.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
-    atomic_write(folder.run, tomli_w.dumps(written))
-    write_resolved(plan, folder.resolved)
-    return folder
-
-
 def evaluate(
-    run: str | Path, *, split: Literal["valid", "test"] = "test", plugins: Sequence[str] = (), host: Host | None = None, log: Log = _quiet
+    run: str | Path,
+    *,
+    split: Literal["valid", "test"] = "test",
+    compute: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
+    host: Host | None = None,
+    log: Log = _quiet,
 ) -> list[Estimate]:
     """Measure a finished run's bundle again and write the figures into its folder.
 
     Args:
         run: the run's folder.
         split: ``valid`` or ``test``.
+        compute: options of ``[compute]`` to change, such as the device.
         plugins: as in ``load``.
         host: as in ``load``.
         log: called with one line for people.
@@ -331,24 +302,24 @@ def evaluate(
         UsageError: there is no such run, or its run file names no evaluator.
         BundleError: the run has no bundle yet, or it is damaged.
     """
-    from embedkit.config.resolve import load_resolved
+    import torch
+
     from embedkit.data.store import Store
     from embedkit.evaluate.run import evaluate_run, write_evaluation
-    from embedkit.runs import RunFolder
-    from embedkit.train.compute import set_up
+    from embedkit.launch import reopen
+    from embedkit.train.compute import autocast_type, set_up
 
-    if split not in ("valid", "test"):
-        raise UsageError(f"split '{split}': 'valid' or 'test' is wanted")
     host = _host(host, plugins)
-    folder = RunFolder.open(Path(run))
-    plan = load_resolved(folder.resolved, host.registry)
+    plan, folder = reopen(run, host, compute=compute)
     if not plan.evaluators:
         raise UsageError(f"{folder.resolved}: names no [[evaluate]], so there is nothing to measure")
     bundle = load_bundle(folder.bundle, host.registry)
     store = Store.open(plan, log=log)
     store.use(bundle.codecs)
     device = set_up(plan.config.compute)
-    estimates = evaluate_run(plan, bundle.model.to(device), store, split=split, folder=folder, device=device)
+    precision = autocast_type(plan.config.compute) or torch.float32
+    model = bundle.model.to(device)
+    estimates = evaluate_run(plan, model, store, split=split, folder=folder, device=device, precision=precision)
     write_evaluation(folder, estimates, plan=plan, split=split)
     return estimates
 

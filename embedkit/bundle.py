@@ -31,6 +31,7 @@ from embedkit.config.model import TableConfig
 from embedkit.config.plan import ModelSpec
 from embedkit.errors import BundleError, UsageError
 from embedkit.files import atomic_folder, check_digests, remove_leftovers, tree_digests
+from embedkit.modelcard import model_card
 from embedkit.schema import Schema
 from embedkit.space import Space, canonical_json, digest
 
@@ -218,6 +219,7 @@ def save_bundle(
         from embedkit.config.resolve import dump_resolved
 
         resolved = dump_resolved(plan)
+    schema = plan.model.schema
     stages = {"stages": [s.to_json() for s in plan.stages], "evaluators": [e.to_json() for e in plan.evaluators]}
     meta = BundleMeta(
         name=plan.config.name,
@@ -233,7 +235,7 @@ def save_bundle(
         _save_weights(model, aside / WEIGHTS)
         (aside / RUN).write_text(resolved)
         (aside / METRICS).write_text(json.dumps(dict(metrics), indent=1, ensure_ascii=False) + "\n")
-        (aside / CARD).write_text(card(meta, metrics))
+        (aside / CARD).write_text(model_card(meta.name, meta.version, schema, meta.spaces, metrics))
         content = meta.to_json() | {"files": tree_digests(aside)}
         (aside / META).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return read_meta(path)
@@ -249,33 +251,6 @@ def _save_weights(model: Model, path: Path) -> None:
         tensors[name] = plain.clone() if plain.data_ptr() in seen else plain
         seen.add(plain.data_ptr())
     save_file(tensors, str(path))
-
-
-def card(meta: BundleMeta, metrics: Mapping[str, Any]) -> str:
-    """The model card, in Markdown."""
-    schema = Schema.from_json(meta.model["schema"])
-    lines = [f"# {meta.name}", "", f"A model trained with embedkit {meta.version}.", "", "## Towers", ""]
-    for tower, space in meta.spaces.items():
-        widths = ", ".join(str(p) for p in space.prefixes)
-        lines.append(f"- **{tower}** over table `{schema.towers[tower].table}`: {space.dim} dimensions (prefixes {widths}), {space.metric}")
-        lines += [f"  - `{f.name}` ({f.type})" for f in schema.tower_fields(tower)]
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
-    if numbers:
-        lines += ["", "## Measured", "", "| metric | value |", "|---|---|"]
-        lines += [f"| {name} | {value:.4f} |" for name, value in numbers.items()]
-    use = ["import embedkit", "", 'model = embedkit.load("path/to/this/folder")', "vectors = model.encode(frame)  # float32 [rows, width]"]
-    lines += [
-        "",
-        "## Use",
-        "",
-        "```python",
-        *use,
-        "```",
-        "",
-        "`run.toml` holds the whole recipe; `bundle.json` what is needed to load it.",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------------- loading
@@ -372,29 +347,3 @@ def _copy_weights(model: Model, path: Path) -> None:
                 f"load the bundle with the plugin versions that {META} names"
             )
     model.load_state_dict(tensors, strict=True)
-
-
-def inspect_bundle(path: Path | str) -> dict[str, Any]:
-    """What ``embedkit bundle inspect`` shows, JSON-ready; the files are verified.
-
-    Raises:
-        BundleError: as ``read_meta`` and ``check_files``.
-    """
-    folder = find_bundle(path)
-    meta = read_meta(folder)
-    check_files(folder, meta)
-    schema = Schema.from_json(meta.model["schema"])
-    parts = [*meta.model["field_types"].values(), *meta.model["encoders"], *meta.model["trunks"].values(), *meta.model["heads"].values()]
-    needs = sorted({f"{p['use']} from {p['distribution'] or 'one file'} {p['version'] or ''}".strip() for p in parts})
-    return {
-        "path": str(folder),
-        "name": meta.name,
-        "embedkit": meta.version,
-        "towers": {
-            tower: space.to_json() | {"table": schema.towers[tower].table, "fields": list(schema.towers[tower].fields)}
-            for tower, space in meta.spaces.items()
-        },
-        "needs": needs,
-        "bytes": sum((folder / name).stat().st_size for name in meta.files),
-        "metrics": json.loads((folder / METRICS).read_text()),
-    }

@@ -88,7 +88,10 @@ def build_index(
             meta = _meta(source, aside, backend, prefix, folder)
             _write_meta(aside, meta, {})
             tested = self_test(IndexBundle.load(aside, name, backend, threads=threads))
-            log(", ".join(f"{key} {value:.3f}" for key, value in tested.items()))
+            log(
+                f"self-test on {tested['probes']:.0f} stored vectors: the backend finds {tested['backend_recall']:.1%} of the true "
+                f"neighbours, the whole search {tested['recall']:.1%}"
+            )
             if tested["backend_recall"] < min_recall:
                 raise BundleError(
                     f"{folder}: the new index finds only {tested['backend_recall']:.1%} of the true neighbours in its self-test "
@@ -138,22 +141,33 @@ def _write_backend(source: Embeddings, aside: Path, backend: Part, prefix: int |
 
 
 def _write_attributes(source: Embeddings, aside: Path, keep: Sequence[str] | None) -> None:
-    """Copy the kept columns of the catalogue, unit by unit, checking that its rows are still those that were embedded."""
+    """Copy the kept columns of the catalogue, unit by unit; the ids are written already. Checks that its rows are those
+    that were embedded.
+    """
     if keep is not None and not keep:
         return
     from embedkit.data.table import open_table
 
     said = source.manifest.source
-    table = open_table(said.config, said.name, Path(said.base))
+    try:
+        table = open_table(said.config, said.name, Path(said.base))
+    except DataError as error:
+        raise DataError(f"{error} (the catalogue is read for the columns to keep; bring it back, or keep none)") from error
+    there = [(file.label, file.size, file.digest) for file in table.files]
+    for file in source.manifest.files:
+        if (file.file, file.size, file.digest) not in there:
+            raise DataError(f"{file.file}: has changed since it was embedded; embed again, or index with no columns kept")
     scalar = [f.name for f in table.schema if not pa.types.is_nested(f.type)]
     columns = list(dict.fromkeys([said.key, *(scalar if keep is None else keep)]))
+    ids = IdTable.open(aside / IDS).values
     writer: pq.ParquetWriter | None = None
     try:
-        units = zip(source.blocks(), table.units, strict=True)
-        for (ids, _), unit in units:
-            rows = pa.concat_tables([found for _, found in table.scan(columns, [unit])])
-            if not rows[said.key].combine_chunks().cast(ids.type).equals(ids):
-                raise DataError(f"{unit.file}: its rows are not those that were embedded; embed again, or index with no columns kept")
+        for first, rows in table.scan(columns):
+            if not rows[said.key].combine_chunks().cast(ids.type).equals(ids.slice(first, rows.num_rows)):
+                raise DataError(
+                    f"table '{said.name}': {table.place(first)} and those after it are not the rows that were embedded; embed again, "
+                    "or index with no columns kept"
+                )
             writer = writer or pq.ParquetWriter(aside / ATTRIBUTES, rows.schema, compression="zstd")
             writer.write_table(rows)
     finally:

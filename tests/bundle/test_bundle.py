@@ -15,7 +15,6 @@ import torch
 from embedkit.bundle import (
     Bundle,
     find_bundle,
-    inspect_bundle,
     load_bundle,
     read_meta,
     save_bundle,
@@ -153,11 +152,10 @@ def test_a_bundle_is_replaced_whole(bundle: Bundle, plan: Plan, copy: Path) -> N
     assert os.listdir(copy.parent) == ["copy"]
 
 
-def test_inspect_needs_no_plugin(copy: Path) -> None:
-    shown = inspect_bundle(copy)
-    assert shown["towers"]["item"]["fields"] == ["item_id", "title", "brand", "price"]
-    assert any(need.startswith("text:hashed_text from embedkit") for need in shown["needs"])
-    assert shown["metrics"] == {"recall@10": 0.25}
+def test_the_card_says_what_it_is(copy: Path) -> None:
+    text = (copy / "README.md").read_text()
+    for part in ("# shop", "**item** over table `items`: 16 dimensions (prefixes 4, 8, 16), cosine", "`brand`", "| recall@10 | 0.2500 |"):
+        assert part in text
 
 
 def test_a_full_disk(bundle: Bundle, plan: Plan, tmp_path: Path) -> None:

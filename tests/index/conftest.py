@@ -13,6 +13,7 @@ import pytest
 
 from embedkit.config.model import TableConfig
 from embedkit.config.plan import Part
+from embedkit.data.files import open_parquet
 from embedkit.embed.manifest import Manifest, PartLine, Source, SourceFile, UnitRange, note_part, part_name, units_file
 from embedkit.files import file_digest
 from embedkit.host import Host
@@ -48,6 +49,7 @@ def write_embeddings(folder: Path, vectors: np.ndarray, *, unit: int = 1_000, id
     catalogue = folder.parent / f"{folder.name}-catalogue.parquet"
     columns = {"item_id": ids, "colour": pa.array(["red" if i % 10 == 0 else "blue" for i in range(len(vectors))])}
     pq.write_table(pa.table({**columns, "price": pa.array(np.arange(len(vectors)) / 10)}), catalogue, row_group_size=unit)
+    found = open_parquet(catalogue, catalogue.name, table="items")
     units = []
     for number, start in enumerate(range(0, len(vectors), unit)):
         block = vectors[start : start + unit]
@@ -61,7 +63,7 @@ def write_embeddings(folder: Path, vectors: np.ndarray, *, unit: int = 1_000, id
         space=Space(name, "family", "item", vectors.shape[1], (4, 8, vectors.shape[1])),
         bundle=str(folder.parent / "bundle"),
         source=Source("items", TableConfig(uri=catalogue.name, key="item_id"), str(folder.parent), "item_id"),
-        files=(SourceFile(catalogue.name, catalogue.stat().st_size, file_digest(catalogue)),),
+        files=(SourceFile(found.label, found.size, found.digest),),
         units=tuple(units),
         options={"batch_size": 64},
         complete=True,

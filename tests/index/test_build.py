@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedkit.config.plan import Part
-from embedkit.errors import BundleError, UsageError
+from embedkit.errors import BundleError, DataError, UsageError
 from embedkit.index.build import build_index
 from embedkit.index.bundle import IndexBundle
 from embedkit.index.exact import Exclude, exact_top_k
@@ -155,3 +156,29 @@ def test_generations_follow_each_other(tmp_path: Path, folder: Path, backend: Ca
     meta = json.loads((tmp_path / "i" / "000004" / "index.json").read_text())
     assert meta["backend"]["use"] == "hnsw:exact"
     assert meta["space"]["id"] == "s"
+
+
+def test_columns_are_kept_to_filter_by(tmp_path: Path, folder: Path, backend: Callable[..., Part]) -> None:
+    index = build_index(folder, tmp_path / "i", backend("exact"))
+    assert index.attributes.columns == ("item_id", "colour", "price")
+    assert np.flatnonzero(index.attributes.where("colour = 'red' and price < 5")).tolist() == [0, 10, 20, 30, 40]
+    rows = index.attributes.take(np.array([12, 3]), ["price", "item_id"])
+    assert rows.to_pylist() == [{"price": 1.2, "item_id": "item-12"}, {"price": 0.3, "item_id": "item-3"}]
+    few = build_index(folder, tmp_path / "i", backend("exact"), keep=["colour"])
+    assert few.attributes.columns == ("item_id", "colour")
+    with pytest.raises(DataError, match="no column 'size'"):
+        build_index(folder, tmp_path / "i", backend("exact"), keep=["size"])
+
+
+def test_the_catalogue_must_be_what_was_embedded(
+    embeddings: Callable[..., Path], tmp_path: Path, vectors: np.ndarray, backend: Callable[..., Part]
+) -> None:
+    folder = embeddings(tmp_path / "e", vectors[:50])
+    catalogue = tmp_path / "e-catalogue.parquet"
+    pq.write_table(pq.read_table(catalogue).slice(0, 49), catalogue)
+    with pytest.raises(DataError, match="has changed since it was embedded"):
+        build_index(folder, tmp_path / "i", backend("exact"))
+    catalogue.unlink()
+    with pytest.raises(DataError, match="bring it back, or keep none"):
+        build_index(folder, tmp_path / "i", backend("exact"))
+    assert build_index(folder, tmp_path / "i", backend("exact"), keep=[]).rows == 50
