@@ -37,12 +37,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_up(config: ComputeConfig) -> torch.device:
-    """Set threads and torch's deterministic algorithms; return the device."""
+    """Set threads, and torch's deterministic algorithms on the CPU (decision 18); return the device."""
     device = choose_device(config.device)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(device.type == "cpu")
     return device
 
 

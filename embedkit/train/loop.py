@@ -49,6 +49,7 @@ def train(session: Session) -> StageResult:
             if interruption.requested:
                 save(session, result)
                 raise KeyboardInterrupt(f"stopped at step {session.step} of {session.total}; resume the run to go on")
+            del views, result  # else two steps' outputs are held at once
     return finish(session)
 
 

@@ -42,10 +42,10 @@ class InfoNCE(Loss):
             )
         if first.shape[0] == 0:
             return LossResult(zero(first) + zero(second))
-        logits = first @ second.T / step.value(self.config.temperature)
+        logits = (first / step.value(self.config.temperature)) @ second.T
         copies = self._copies(step, first.shape[0])
         if copies is not None:
-            logits = logits.masked_fill(copies, -torch.inf)
+            logits.masked_fill_(copies, -torch.inf)
         labels = torch.arange(first.shape[0], device=first.device)
         loss = F.cross_entropy(logits, labels)
         if self.config.symmetric:
@@ -57,5 +57,4 @@ class InfoNCE(Loss):
         rows = step.views[self.config.views[0]].batch.rows.get(self.table)
         if rows is None or rows.shape[0] != size:
             return None
-        copies = (rows.unsqueeze(1) == rows) & (rows >= 0)
-        return copies.fill_diagonal_(False)
+        return (rows.unsqueeze(1) == torch.where(rows < 0, -2, rows)).fill_diagonal_(False)

@@ -12,6 +12,8 @@ from embedkit.errors import DataError, UsageError
 from embedkit.train.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_itemrec.configs import SampledSoftmaxConfig
 
+_OUT = -1e9
+
 
 class SampledSoftmax(Loss):
     """For each row i with target item t(i): ``-log softmax_j(s(q_i, x_j) / temperature - log E[count of j in a batch])`` at j = t(i).
@@ -59,42 +61,41 @@ class SampledSoftmax(Loss):
         queries = step.run(self.view, self.config.query).embedding.float()
         targets = step.run(self.view, self.config.target).embedding.float()
         rows = self._rows(step, self.view)
-        known = rows >= 0
         if rows.shape[0] == 0:
             return LossResult(zero(queries) + zero(targets))
-        candidates, candidate_rows, own = self._candidates(step, targets, rows)
         scale = 1.0 / step.value(self.config.temperature)
-        correction = self._correction(candidate_rows, own)
-        logits = torch.addmm(correction, queries, candidates.T, alpha=scale)
-        position = torch.arange(rows.shape[0], device=rows.device)
-        whole = rows.shape[0] <= self.config.max_candidates
-        masked = (candidate_rows < 0).expand_as(logits)
-        if self.config.mask_hits:
-            masked = masked | (candidate_rows == rows.unsqueeze(1))
-        if whole:  # the positive of row i is candidate i
-            masked = masked & (own != position.unsqueeze(1))
-            logits, label = logits.masked_fill(masked, -torch.inf), position
-        else:  # it may not be among the candidates: put it in front, and take it out where it is
-            masked = masked | (own == position.unsqueeze(1))
-            positive = (queries * targets).sum(1) * scale + self._correction(rows, own)
-            logits, label = torch.cat([positive.unsqueeze(1), logits.masked_fill(masked, -torch.inf)], 1), torch.zeros_like(position)
-        losses = F.cross_entropy(logits, label, reduction="none")
-        return LossResult((losses * known).sum() / known.sum().clamp(min=1))
-
-    def _candidates(self, step: Step, targets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Candidate vectors [C, E], their item rows [C], and the batch row that each is the target of (-1 for uniform ones)."""
-        limit = self.config.max_candidates
-        own = torch.arange(rows.shape[0], device=rows.device)
-        if rows.shape[0] > limit:
-            draw = torch.randperm(rows.shape[0], generator=step.random.local)[:limit].sort().values
-            own = draw.to(rows.device)
-            targets, rows = targets.index_select(0, own), rows.index_select(0, own)
+        drawn = self._draw(step, rows)
+        candidates, candidate_rows = (targets, rows) if drawn is None else (targets.index_select(0, drawn), rows.index_select(0, drawn))
+        counts = (candidates.shape[0], 0)
         if self.config.negatives is not None:
             extra = step.run(self.config.negatives, self.config.target).embedding.float()
             extra_rows = self._rows(step, self.config.negatives)
-            targets, rows = torch.cat([targets, extra]), torch.cat([rows, extra_rows])
-            own = torch.cat([own, own.new_full((extra_rows.shape[0],), -1)])
-        return targets, rows, own
+            candidates, candidate_rows = torch.cat([candidates, extra]), torch.cat([candidate_rows, extra_rows])
+            counts = (counts[0], extra.shape[0])
+        logits = torch.addmm(self._correction(candidate_rows, counts), queries, candidates.T, alpha=scale)
+        if drawn is None:  # the positive of row i is candidate i
+            label = torch.arange(rows.shape[0], device=rows.device)
+            if self.config.mask_hits:
+                logits.masked_fill_((candidate_rows == rows.unsqueeze(1)).fill_diagonal_(False), -torch.inf)
+        else:  # it may not be among the candidates: put it in front, and take it out where it is
+            label = torch.zeros_like(rows)
+            if self.config.mask_hits:
+                masked = candidate_rows == rows.unsqueeze(1)
+            else:
+                own = F.pad(drawn, (0, counts[1]), value=-1)
+                masked = own == torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
+            positive = (queries * targets).sum(1) * scale + self._correction(rows, counts)
+            logits = torch.cat([positive.unsqueeze(1), logits.masked_fill_(masked, -torch.inf)], 1)
+        losses = F.cross_entropy(logits, label, reduction="none")
+        known = rows >= 0
+        return LossResult((losses * known).sum() / known.sum().clamp(min=1))
+
+    def _draw(self, step: Step, rows: Tensor) -> Tensor | None:
+        """Which batch targets are candidates when there are too many: int64 [max_candidates], ascending. None: all."""
+        limit = self.config.max_candidates
+        if rows.shape[0] <= limit:
+            return None
+        return torch.randperm(rows.shape[0], generator=step.random.local)[:limit].sort().values.to(rows.device)
 
     def _rows(self, step: Step, view: str) -> Tensor:
         found = step.views[view].batch.rows.get(self.table)
@@ -105,14 +106,20 @@ class SampledSoftmax(Loss):
             )
         return found
 
-    def _correction(self, rows: Tensor, own: Tensor) -> Tensor:
-        """Minus the log of how often each of ``rows`` is expected among the candidates; zeros without correction."""
-        if not self.config.correct_popularity:
-            return torch.zeros(rows.shape, device=rows.device)
-        expected = self._shares(rows.device).index_select(0, rows.clamp(min=0)) * (own >= 0).sum()
-        if self.config.negatives is not None:
-            expected = expected + (own < 0).sum() / self.context.rows[self.table]
-        return -expected.log()
+    def _correction(self, rows: Tensor, counts: tuple[int, int]) -> Tensor:
+        """What is added to the logits of candidates of these rows, [C].
+
+        Minus the log of how often each is expected among ``counts`` batch targets and uniform rows (zeros without correction), and a
+        number that leaves unknown rows out: finite, so that a batch without any known row has no NaN.
+        """
+        if self.config.correct_popularity:
+            expected = self._shares(rows.device).index_select(0, rows.clamp(min=0)) * counts[0]
+            if counts[1]:
+                expected = expected + counts[1] / self.context.rows[self.table]
+            found = -expected.log()
+        else:
+            found = torch.zeros(rows.shape, device=rows.device)
+        return found.masked_fill_(rows < 0, _OUT)
 
     def _shares(self, device: torch.device) -> Tensor:
         """Share of train events that point at each item row; items without any count as one event."""
