@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from embedkit.component import Config
 from embedkit.config.model import Scheduled
+from embedkit.config.references import TowerName, ViewName
 
 
 class InfoNCEConfig(Config):
     """Options of ``info_nce``."""
 
-    tower: str
+    tower: TowerName
     """Tower of both views."""
-    views: tuple[str, str]
+    views: tuple[ViewName, ViewName]
     """The two views."""
     temperature: Scheduled = 0.1
     """What similarities are divided by."""

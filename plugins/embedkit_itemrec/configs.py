@@ -6,16 +6,17 @@ from pydantic import Field
 
 from embedkit.component import Config
 from embedkit.config.model import Scheduled
+from embedkit.config.references import FieldName, TowerName, ViewName
 
 
 class SampledSoftmaxConfig(Config):
     """Options of ``sampled_softmax``."""
 
-    query: str
+    query: TowerName
     """Tower of the queries."""
-    target: str
+    target: TowerName
     """Tower of the targets."""
-    view: str | None = None
+    view: ViewName | None = None
     """Stream or view that both towers look at; the stage's first stream when left out."""
     temperature: Scheduled = 0.05
     """What similarities are divided by."""
@@ -25,17 +26,17 @@ class SampledSoftmaxConfig(Config):
     """Leave out of a row's negatives what is a copy of its positive."""
     max_candidates: int = Field(8192, ge=2)
     """At most so many of the batch's targets are candidates; drawn at random when there are more."""
-    negatives: str | None = None
+    negatives: ViewName | None = None
     """A further stream or view of the target's table, drawn uniformly, whose rows are candidates of every query."""
 
 
 class MaskingConfig(Config):
     """Options that the maskings share."""
 
-    fields: list[str] | None = None
+    fields: list[FieldName] | None = None
     """Fields to deal out. Left out: those of ``tower``, or all features of the stream's table that its batches hold. The key, and text,
     take part in the draw only when named here."""
-    tower: str | None = None
+    tower: TowerName | None = None
     """Deal out this tower's fields."""
     value_dropout: float = Field(0.0, ge=0, lt=1)
     """After masking, each single value of a list field is left out with this probability, in each view on its own."""
@@ -52,7 +53,7 @@ class CorrelatedMaskingConfig(MaskingConfig):
 class FieldMaskingConfig(Config):
     """Options of ``field_masking``."""
 
-    first: list[str]
+    first: list[FieldName]
     """Fields that the first view hides."""
-    second: list[str] | None = None
+    second: list[FieldName] | None = None
     """Fields that the second view hides; left out when one view is made."""

@@ -32,6 +32,7 @@ def test_a_run_is_resolved_with_names_and_defaults(run_text, registry):
         ("number", ("price", "age")),
     ]
     assert plan.config.model.dim == 64
+    assert plan.config.model.heads["item"].use == "fake:linear"
     stage = plan.stages[0].config
     assert stage.name == "0"
     assert stage.losses[0].use == "fake:sampled_softmax"
