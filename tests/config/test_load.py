@@ -3,7 +3,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -131,6 +131,7 @@ def test_overrides_that_lead_nowhere(override, message):
     assert str(caught.value).startswith(f"--set {override}: ")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(), st.text())
 def test_any_override_either_works_or_is_a_usage_error(key, value):
     try:
