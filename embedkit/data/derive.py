@@ -41,8 +41,11 @@ def rows_where(files: Sequence[File], where: str, rename: Mapping[str, str], *, 
             for file in files
         ]
     except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"tables.{table}.where: '{where}' cannot be evaluated: {reason}") from error
+        raise UsageError(f"tables.{table}.where: '{where}' cannot be evaluated: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
 
 
 def rows_distinct(
@@ -65,7 +68,7 @@ def rows_distinct(
     return [first.filter(pl.col("__file__") == n)[ROW].cast(pl.Int64).sort().to_numpy() for n in range(len(files))]
 
 
-def group_rows(spool: Path, target: Path, by: str, columns: Mapping[str, str]) -> tuple[int, int]:
+def group_rows(spool: Path, target: Path, by: str, columns: Mapping[str, str], *, table: str) -> tuple[int, int]:
     """One row per value of ``by``, in the order of first appearance, written to ``target``.
 
     Missing values are passed over (``first`` is the first value there is). ``mode`` is the most frequent value, of equally frequent
@@ -73,7 +76,17 @@ def group_rows(spool: Path, target: Path, by: str, columns: Mapping[str, str]) -
 
     Returns:
         Groups written, and rows that were left out because ``by`` is missing.
+
+    Raises:
+        UsageError: a column cannot be summed up like that, such as the median of text.
     """
+    try:
+        return _group_rows(spool, target, by, columns)
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(f"tables.{table}.group: its columns cannot be derived as it says: {_reason(error)}") from error
+
+
+def _group_rows(spool: Path, target: Path, by: str, columns: Mapping[str, str]) -> tuple[int, int]:
     rows = pl.scan_parquet(spool).with_row_index(ROW)
     absent = int(rows.select(pl.col(by).is_null().sum()).collect(engine="streaming").item())
     rows = rows.filter(pl.col(by).is_not_null())

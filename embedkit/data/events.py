@@ -151,12 +151,8 @@ def index_events(table: Table, joins: Mapping[str, RowNumbers], log: Log) -> Eve
 
 
 def _number(table: Table, column: str, log: Log) -> tuple[RowNumbers, pa.Array]:
-    coded = table.column(column)
-    if not pa.types.is_dictionary(coded.type):
-        coded = coded.dictionary_encode()
-    coded = coded.unify_dictionaries()
-    indices = np.asarray(pa.chunked_array([c.indices for c in coded.chunks]).fill_null(-1))
-    numbers: RowNumbers = indices.astype(smallest(table.rows))
+    coded = plain(table.column(column)).dictionary_encode()
+    numbers: RowNumbers = np.asarray(coded.indices.fill_null(-1)).astype(smallest(table.rows))
     nobody = int((numbers < 0).sum())
     if nobody == table.rows:
         raise DataError(f"table '{table.name}': user column '{column}' has no value in any row")
@@ -165,7 +161,7 @@ def _number(table: Table, column: str, log: Log) -> tuple[RowNumbers, pa.Array]:
             f"table '{table.name}': {nobody:,} of {table.rows:,} rows have no user in column '{column}'; "
             "they have no history and are no query"
         )
-    return numbers, plain(coded.chunk(0).dictionary)
+    return numbers, coded.dictionary
 
 
 def _sort(user: RowNumbers, key: npt.NDArray[np.integer]) -> RowNumbers:

@@ -108,6 +108,19 @@ def readable(label: str, table: str) -> Iterator[None]:
         raise DataError(f"table '{table}': {label} cannot be read as Parquet, it may be truncated or damaged: {reason}") from error
 
 
+@contextmanager
+def room(table: str, path: Path) -> Iterator[None]:
+    """Turn a failure to write a temporary file into a ``DataError`` that says where it was."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise DataError(
+            f"table '{table}': its rows cannot be written to the temporary folder {path.parent}: {reason}; "
+            "make room, or set TMPDIR to a folder on another disk"
+        ) from error
+
+
 class RangeReader:
     """Reads row ranges of one file; ranges that follow each other decode a row group once.
 

@@ -109,14 +109,15 @@ def _targets(events: Events, target: str, held_out: Rows, starts: Rows, ends: Ro
     cold = items < 0
     # Unmatched events stay apart: nothing tells whether two of them are one item.
     key = np.where(cold, -1 - np.arange(len(items)), items)
-    return _distinct(owner, key, len(starts), items)
+    values, offsets = _distinct(owner, key, len(starts))
+    return np.maximum(values, -1), offsets
 
 
 def _seen(events: Events, target: str, start: Rows, stop: Rows) -> Ragged:
     index, owner = _flatten(start, stop)
     items = events.joins[target][events.by_user[index]].astype(np.int64)
     known = items >= 0
-    return _distinct(owner[known], items[known], len(start), items[known])
+    return _distinct(owner[known], items[known], len(start))
 
 
 def _flatten(start: Rows, stop: Rows) -> tuple[Rows, Rows]:
@@ -127,12 +128,13 @@ def _flatten(start: Rows, stop: Rows) -> tuple[Rows, Rows]:
     return np.arange(int(length.sum())) + np.repeat(start - begin, length), owner
 
 
-def _distinct(owner: Rows, key: Rows, queries: int, values: Rows) -> Ragged:
-    """For each query the values with distinct keys, ascending by key."""
-    order = np.lexsort((key, owner))
-    owner, key = owner[order], key[order]
-    fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = (owner[1:] != owner[:-1]) | (key[1:] != key[:-1])
-    offsets = np.zeros(queries + 1, dtype=np.int64)
-    np.cumsum(np.bincount(owner[fresh], minlength=queries), out=offsets[1:])
-    return values[order][fresh], offsets
+def _distinct(owner: Rows, key: Rows, queries: int) -> Ragged:
+    """For each query its distinct keys, ascending. Owner and key are sorted as one number, which is many times faster than by both."""
+    if not len(key):
+        return key, np.zeros(queries + 1, dtype=np.int64)
+    low = int(key.min())
+    span = int(key.max()) - low + 1
+    code = np.sort(owner * span + (key - low))
+    code = code[np.concatenate([[True], code[1:] != code[:-1]])]
+    offsets = np.searchsorted(code, np.arange(queries + 1) * span)
+    return code % span + low, offsets

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -157,7 +158,9 @@ def warn_repeats(table: Table, split: Split, pairs: list[RowNumbers] | None, log
         parts = [hash_arrays([plain(rows.column(c)) for c in columns]) for _, rows in table.scan(columns)]
         hashes = np.concatenate(parts)
         what = "are equal to a train row"
-    repeats = int(np.isin(hashes[split == TEST], hashes[split == TRAIN]).sum())
+    test, train = pl.Series(hashes[split == TEST]), pl.Series(hashes[split == TRAIN])
+    shared = train.filter(train.is_in(test.implode()))  # the hash set is made of the smaller side
+    repeats = int(test.is_in(shared.implode()).sum())
     if repeats:
         log(f"warning: table '{table.name}': {repeats:,} of {int((split == TEST).sum()):,} test rows {what}")
 

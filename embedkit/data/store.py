@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DataPath = Literal["memory", "stream"]
 _AT_ONCE = 4_000_000
+_LARGE_GROUP = 1_048_576
 
 
 class Store:
@@ -338,7 +339,18 @@ class Store:
         free = psutil.virtual_memory().available
         path: DataPath = "memory" if need <= free / 2 else "stream"
         self._log(f"data path: {path} (encoded tables take about {need / 2**20:,.0f} MiB, half of free memory is {free / 2**21:,.0f} MiB)")
+        if path == "stream":
+            self._warn_large_groups()
         return path
+
+    def _warn_large_groups(self) -> None:
+        for table in self.tables.values():
+            largest = max(rows for file in table.files for rows in file.groups)
+            if largest > _LARGE_GROUP:
+                self._log(
+                    f"warning: table '{table.name}' has row groups of up to {largest:,} rows; reading one unit decodes what stands before "
+                    f"it there, so write it with row_group_size of at most {_LARGE_GROUP:,} to stream it fast"
+                )
 
 
 def is_history(spec: FieldSpec, tables: Mapping[str, Table]) -> bool:

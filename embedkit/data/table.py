@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from embedkit.config.model import TableConfig
 from embedkit.data import csvfile, derive
 from embedkit.data.checks import check_finite, check_key, require_columns
-from embedkit.data.files import File, RangeReader, find_files, is_csv, open_parquet, readable
+from embedkit.data.files import File, RangeReader, find_files, is_csv, open_parquet, readable, room
 from embedkit.data.units import UNIT_ROWS, Unit, cut
 from embedkit.errors import DataError, UsageError
 from embedkit.space import canonical_json, digest
@@ -250,7 +250,8 @@ def _open_file(path: Path, label: str, spool: _Spool, table: str) -> File:
     if path.stat().st_size == 0:
         raise DataError(f"table '{table}': {label} is empty: a CSV file needs a line with column names")
     target = spool.file()
-    content = csvfile.to_parquet(path, target, label, table=table)
+    with room(table, target):
+        content = csvfile.to_parquet(path, target, label, table=table)
     made = open_parquet(target, label, table=table)
     return File(label, target, path.stat().st_size, content, made.rows, made.groups, made.schema)
 
@@ -266,17 +267,27 @@ def _check_columns(files: Sequence[File], config: TableConfig, name: str) -> Non
         if file is not files[0]:
             first = [config.rename.get(column, column) for column in files[0].schema.names]
             require_columns(config.select or first, names, table=name, source=file.label, why=f" (which {files[0].label} has)")
+    if config.select is not None and not config.group:
+        for column in _needed(config):
+            if column not in config.select:
+                raise UsageError(f"tables.{name}.select leaves out '{column}', which the table needs for its key, relations or split")
     if config.group and config.key not in (None, config.group.by):
         raise UsageError(f"tables.{name}: the key is '{config.key}' but rows are grouped by '{config.group.by}'; leave 'key' out")
 
 
 def _mentioned(config: TableConfig) -> list[str]:
+    """Columns of the files that the table names."""
     columns = [*(config.select or []), *(config.dedupe or [])]
     if config.group:
         return [*columns, config.group.by, *config.group.columns]
+    return [*columns, *_needed(config)]
+
+
+def _needed(config: TableConfig) -> list[str]:
+    """Columns that are read besides those of fields."""
     split = [*config.split.key, *([config.split.column] if config.split.column else [])] if config.split else []
     single = [c for c in (config.key, config.user, config.time, config.position) if c]
-    return [*columns, *single, *config.join, *split]
+    return [*single, *config.join, *split]
 
 
 def _schema(file: File, rename: dict[str, str], select: Sequence[str] | None) -> pa.Schema:
@@ -305,11 +316,12 @@ def _group(table: Table, config: TableConfig, spool: _Spool) -> Table:
     by, columns = config.group.by, config.group.columns
     source, target = spool.file(), spool.file()
     wanted = list(dict.fromkeys([by, *columns]))
-    with pq.ParquetWriter(source, pa.schema([table.schema.field(c) for c in wanted])) as writer:
-        for _, rows in table.scan(wanted):
-            writer.write_table(rows)
-    rows_made, absent = derive.group_rows(source, target, by, columns)
-    source.unlink()
+    with room(table.name, source):
+        with pq.ParquetWriter(source, pa.schema([table.schema.field(c) for c in wanted])) as writer:
+            for _, rows in table.scan(wanted):
+                writer.write_table(rows)
+        rows_made, absent = derive.group_rows(source, target, by, columns, table=table.name)
+        source.unlink()
     if not rows_made:
         raise DataError(f"table '{table.name}': column '{by}' to group by has no value in any row of {_names(table.files)}")
     label = f"{_names(table.files)} grouped by {by}"

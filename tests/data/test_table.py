@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import math
 from pathlib import Path
 
@@ -99,6 +100,43 @@ def test_group_derives_one_row_per_key(tmp_path):
     assert read(table, "p") == [3.0, 3.0]
     assert read(table, "q") == [5, 6]
     assert table.dropped == 1
+
+
+def test_groupings_and_selections_that_cannot_be(tmp_path):
+    write(tmp_path / "items.parquet", {"k": ["b", "a"], "d": ["x", "y"]})
+    with pytest.raises(UsageError, match=r"tables\.items\.group: its columns cannot be derived") as error:
+        items(tmp_path, group={"by": "k", "d": "median"})
+    sentence(error)
+    with pytest.raises(UsageError, match="the key is 'd' but rows are grouped by 'k'"):
+        items(tmp_path, group={"by": "k", "d": "first"}, key="d")
+    with pytest.raises(UsageError, match=r"tables\.items\.select leaves out 'k'"):
+        items(tmp_path, select=["d"], key="k")
+    write(tmp_path / "items.parquet", {"k": pa.nulls(3, pa.string()), "d": [1, 2, 3]})
+    with pytest.raises(DataError, match="column 'k' to group by has no value in any row"):
+        items(tmp_path, group={"by": "k", "d": "first"})
+
+
+def test_a_full_temporary_folder_is_told(tmp_path, monkeypatch):
+    (tmp_path / "items.csv").write_text("a,b\n1,2\n")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csvfile, "to_parquet", full)
+    with pytest.raises(DataError, match="cannot be written to the temporary folder .*: No space left on device; make room") as error:
+        items(tmp_path, uri="items.csv")
+    sentence(error)
+
+
+def test_temporary_files_go_with_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "items.csv").write_text("k,b\n1,2\n1,3\n")
+    table = items(tmp_path, uri="items.csv", group={"by": "k", "b": "sum"})
+    assert read(table, "b") == [5]
+    assert list(tmp_path.glob("embedkit-*"))
+    del table
+    gc.collect()
+    assert not list(tmp_path.glob("embedkit-*"))
 
 
 def test_ids_and_positions(tmp_path):
