@@ -84,6 +84,15 @@ def open_store(
     for name, (columns, config) in tables.items():
         pq.write_table(pa.table(columns), folder / f"{name}.parquet", row_group_size=row_group_size)
         configs[name] = TableConfig(uri=f"{name}.parquet", **config)
+    return _open(folder, configs, fields, path, log)
+
+
+def open_prepared(folder: Path, tables: dict[str, dict[str, Any]], fields: list[FieldSpec]) -> Store:
+    """Open a store on files that are there already."""
+    return _open(folder, {name: TableConfig(**config) for name, config in tables.items()}, fields, "memory", None)
+
+
+def _open(folder: Path, configs: dict[str, TableConfig], fields: list[FieldSpec], path: str, log: list[str] | None) -> Store:
     specs = {spec.name: spec for spec in fields}
     schema = Schema(specs, {}, {name: c.key for name, c in configs.items() if c.key})
     options = {name: SimpleNamespace(config=SimpleNamespace(**spec.options)) for name, spec in specs.items()}
