@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -124,7 +125,7 @@ def _settle(scores: Tensor, best: Tensor, queries: Tensor, first: int, seed: int
     within = scores.index_select(0, queries)
     query, item = torch.nonzero(within >= best.index_select(0, queries)[:, -1:], as_tuple=True)
     value = within[query, item]
-    order = torch.argsort(_keys(queries[query] + first, item, seed), stable=True)
+    order = torch.argsort(_keys(_streams(queries + first, seed)[query], item), stable=True)
     order = order[torch.argsort(value[order], descending=True, stable=True)]
     order = order[torch.argsort(query[order], stable=True)]
     counts = torch.bincount(query, minlength=len(queries))
@@ -147,61 +148,62 @@ def _chunk_ranks(scores: Tensor, values: Ints, offsets: Ints, *, first: int, see
     query = torch.from_numpy(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[known]).to(scores.device)
     item = torch.from_numpy(values[known]).to(scores.device)
     own = scores[query, item]
-    places = _one_each(scores, query, own) if len(query) == len(scores) and bool((query.diff() > 0).all()) else _places(scores, query, own)
-    rank = 1 + places.higher
-    unsettled = (places.equal > 1) & (own > -torch.inf)
-    if bool(unsettled.any()):
-        position = _positions(places, query, item, scores.shape[1], first, seed)
-        rank = torch.where(unsettled, rank + position, rank)
-    ranks[known] = rank.masked_fill(own == -torch.inf, MISS).cpu().numpy()
-    tied[known] = unsettled.cpu().numpy()
+    count = np.bincount(query.cpu().numpy(), minlength=1)
+    places = (_single if count.max(initial=0) <= 1 else _several)(scores, query, item, own, first, seed)
+    ranks[known] = (1 + places.higher + places.position).masked_fill(own == -torch.inf, MISS).cpu().numpy()
+    tied[known] = ((places.equal > 1) & (own > -torch.inf)).cpu().numpy()
     return ranks, tied
 
 
-@dataclass(frozen=True, eq=False)
-class _Places:
-    """Where relevant items stand among the scores of their query, ties apart.
-
-    Attributes:
-        higher: items that score higher, [R].
-        equal: items of the same score, itself included, [R].
-        level: number of the item's score among the relevant items' scores of its query, [R]; equal for equal scores.
-        matches: mask [q, M] of scores that equal some relevant item's.
-        levels: the level of each score where it matches, [q, M] or [1, 1] where there is one a query.
-    """
+class _Places(NamedTuple):
+    """Where relevant items stand among the scores of their query, [R] each."""
 
     higher: Tensor
+    """Items that score higher."""
     equal: Tensor
-    level: Tensor
-    matches: Tensor
-    levels: Tensor
+    """Items of the same score, itself included."""
+    position: Tensor
+    """Its place (from 0) among these in the order of their keys."""
 
 
-def _one_each(scores: Tensor, query: Tensor, own: Tensor) -> _Places:
-    """Places with exactly one relevant item a query: two comparisons."""
-    threshold = own.unsqueeze(1)
-    matches = scores == threshold
-    zero = torch.zeros((1, 1), dtype=torch.int32, device=scores.device)
-    return _Places((scores > threshold).sum(dim=1), matches.sum(dim=1), torch.zeros_like(query), matches, zero)
+def _single(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, first: int, seed: int) -> _Places:
+    """Places of at most one relevant item a query: compare every score with it."""
+    rows = scores if len(query) == len(scores) else scores.index_select(0, query)
+    matches = rows == own.unsqueeze(1)
+    higher, equal = torch.count_nonzero(rows > own.unsqueeze(1), 1), torch.count_nonzero(matches, 1)
+    position = torch.zeros_like(query)
+    tied = torch.nonzero((equal > 1) & (own > -torch.inf)).squeeze(1)
+    if len(tied):
+        row, other = torch.nonzero(matches.index_select(0, tied), as_tuple=True)
+        streams = _streams(query[tied] + first, seed)
+        before = _keys(streams[row], other) < _keys(streams, item[tied])[row]
+        position[tied] = torch.bincount(row[before], minlength=len(tied))
+    return _Places(higher, equal, position)
 
 
-def _places(scores: Tensor, query: Tensor, own: Tensor) -> _Places:
-    """Places with any number of relevant items: each score is sorted into the buckets between its query's r relevant scores.
+def _several(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, first: int, seed: int) -> _Places:
+    """Places of any number of relevant items a query: sort each score into the buckets between its query's r relevant ones.
 
-    That takes M log r a query instead of M r.
+    That takes M log r a query instead of M r. Scores equal to a relevant one are few, and are sorted by their keys.
     """
-    q = len(scores)
+    q, items = scores.shape
     count = torch.bincount(query, minlength=q)
-    width = int(count.max()) if len(query) else 0
     slot = torch.arange(len(query), device=query.device) - (torch.cumsum(count, 0) - count)[query]
-    thresholds = torch.full((q, width), torch.inf, dtype=scores.dtype, device=scores.device)
+    thresholds = torch.full((q, int(count.max())), torch.inf, dtype=scores.dtype, device=scores.device)
     thresholds[query, slot] = own
     thresholds = torch.sort(thresholds, dim=1).values
     below = torch.searchsorted(thresholds, scores, out_int32=True)
     up_to = torch.searchsorted(thresholds, scores, right=True, out_int32=True)
     level = torch.searchsorted(thresholds[query], own.unsqueeze(1)).squeeze(1)
-    higher, at_least = _above(below, width)[query, level], _above(up_to, width)[query, level]
-    return _Places(higher, at_least - higher, level, below != up_to, below)
+    higher = _above(below, thresholds.shape[1])[query, level]
+    equal = _above(up_to, thresholds.shape[1])[query, level] - higher
+    row, other = torch.nonzero((below != up_to) & (scores > -torch.inf), as_tuple=True)
+    place = _order_in_groups(
+        row * (items + 1) + below[row, other], _keys(_streams(torch.arange(q, device=row.device) + first, seed)[row], other)
+    )
+    at = torch.searchsorted(row * items + other, query * items + item)
+    position = torch.where(own > -torch.inf, place[at.clamp(max=len(place) - 1)], 0) if len(place) else torch.zeros_like(at)
+    return _Places(higher, equal, position)
 
 
 def _above(bucket: Tensor, width: int) -> Tensor:
@@ -212,23 +214,25 @@ def _above(bucket: Tensor, width: int) -> Tensor:
     return counts[:, 1:].flip(1).cumsum(1).flip(1)
 
 
-def _positions(places: _Places, query: Tensor, item: Tensor, items: int, first: int, seed: int) -> Tensor:
-    """Position (from 0) of each relevant item among the items of its query with the same score, in the order of their keys."""
-    row, other = torch.nonzero(places.matches, as_tuple=True)
-    group = row * (items + 1) + places.levels.expand(places.matches.shape)[row, other]
-    order = torch.argsort(_keys(row + first, other, seed), stable=True)
+def _order_in_groups(group: Tensor, key: Tensor) -> Tensor:
+    """Position (from 0) of each element among those of its group, by key."""
+    order = torch.argsort(key, stable=True)
     order = order[torch.argsort(group[order], stable=True)]
     _, sizes = torch.unique_consecutive(group[order], return_counts=True)
     start = torch.repeat_interleave(torch.cumsum(sizes, 0) - sizes, sizes)
     position = torch.empty_like(order)
     position[order] = torch.arange(len(order), device=order.device) - start
-    return position[torch.searchsorted(row * items + other, query * items + item)]
+    return position
 
 
-def _keys(query: Tensor, item: Tensor, seed: int) -> Tensor:
-    """A 64-bit hash of (seed, query, item): two rounds of splitmix64 (Steele et al. 2014), wrapping int64
-    arithmetic."""
-    return _mix(_mix(query * _GOLDEN + seed) + item * _GOLDEN)
+def _streams(query: Tensor, seed: int) -> Tensor:
+    """A 64-bit number for each query and seed, which starts the keys of its items."""
+    return _mix(query * _GOLDEN + seed)
+
+
+def _keys(stream: Tensor, item: Tensor) -> Tensor:
+    """Keys of items in their query's stream: splitmix64 (Steele et al. 2014) in wrapping int64 arithmetic."""
+    return _mix(stream + item * _GOLDEN)
 
 
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64

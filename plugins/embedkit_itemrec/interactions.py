@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from embedkit.evaluate.metrics import Floats, Ints
@@ -34,7 +35,7 @@ class Interactions:
 
     items: int
     item: Ints
-    by_user: Ints
+    by_user: npt.NDArray[np.integer]
     train: Ints
     user: Ints
     users: int
