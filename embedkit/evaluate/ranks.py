@@ -198,9 +198,8 @@ def _several(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, first: in
     higher = _above(below, thresholds.shape[1])[query, level]
     equal = _above(up_to, thresholds.shape[1])[query, level] - higher
     row, other = torch.nonzero((below != up_to) & (scores > -torch.inf), as_tuple=True)
-    place = _order_in_groups(
-        row * (items + 1) + below[row, other], _keys(_streams(torch.arange(q, device=row.device) + first, seed)[row], other)
-    )
+    stream = _streams(torch.arange(first, first + q, device=row.device), seed)
+    place = _order_in_groups(row * (items + 1) + below[row, other], _keys(stream[row], other))
     at = torch.searchsorted(row * items + other, query * items + item)
     position = torch.where(own > -torch.inf, place[at.clamp(max=len(place) - 1)], 0) if len(place) else torch.zeros_like(at)
     return _Places(higher, equal, position)
