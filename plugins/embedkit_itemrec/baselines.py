@@ -157,8 +157,11 @@ def transitions(data: Interactions) -> tuple[Ints, Ints]:
 
 def _largest(rows: sp.csr_matrix, count: int) -> sp.csr_matrix:
     """Keep the ``count`` largest entries of each row, and those equal to the smallest of them."""
-    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-    order = np.lexsort((-rows.data, row))
-    last = np.minimum(rows.indptr[:-1] + count, rows.indptr[1:]) - 1
-    keep = rows.data >= np.repeat(rows.data[order][np.maximum(last, 0)] if len(order) else 0.0, np.diff(rows.indptr))
+    if not rows.nnz:
+        return rows
+    lengths = np.diff(rows.indptr)
+    row = np.repeat(np.arange(rows.shape[0]), lengths)
+    ordered = rows.data[np.lexsort((-rows.data, row))]
+    smallest = ordered[np.maximum(np.minimum(rows.indptr[:-1] + count, rows.indptr[1:]) - 1, 0)]
+    keep = rows.data >= np.repeat(smallest, lengths)
     return sp.csr_matrix((rows.data[keep], (row[keep], rows.indices[keep])), shape=rows.shape)

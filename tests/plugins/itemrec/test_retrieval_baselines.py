@@ -78,6 +78,12 @@ def test_item_knn_is_the_cosine_of_users(data):
     assert few[1, 1] == pytest.approx(3 / 4)
 
 
+def test_item_knn_of_items_that_nobody_took(make_store):
+    store = make_store([(0, 600, 0), (0, 601, 0), (0, 602, 2)], 1200)  # more than one block, most of them empty
+    knn = ItemKnn(Interactions.of(store, "events", "items"), neighbors=2)
+    assert sorted(zip(*(x.tolist() for x in knn.similar.nonzero()), strict=True)) == [(600, 600), (600, 601), (601, 600), (601, 601)]
+
+
 def test_history_and_group_adds_own_and_group_counts(make_store):
     group = [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 0]
     store = make_store(ROWS, 6, group=group)
