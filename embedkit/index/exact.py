@@ -80,7 +80,7 @@ def _chunk(queries: Vectors, vectors: Vectors, k: int, rows: Rows | None, exclud
     for start in range(0, total, step):
         stop = min(total, start + step)
         block = vectors[start:stop] if rows is None else vectors[rows[start:stop]]
-        scores = q @ torch.from_numpy(np.ascontiguousarray(block)).T
+        scores = q @ torch.from_numpy(np.require(block, requirements=["C", "W"])).T
         if len(places):
             here = (places >= start) & (places < stop)
             scores[of_query[here], places[here] - start] = -torch.inf

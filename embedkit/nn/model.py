@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -110,16 +110,24 @@ class Model(nn.Module):
         return Tokens.cat(parts).select([field.name for field in fields])
 
     @torch.inference_mode()
-    def encode(self, batch: Batch, tower: str) -> Tensor:
-        """Embeddings of a batch without gradient or dropout: float32 [B, E] ([N, E] for windows)."""
+    def encode(self, batch: Batch, tower: str, *, hidden: Collection[str] = ()) -> Tensor:
+        """Embeddings of a batch without gradient or dropout: float32 [B, E] ([N, E] for windows).
+
+        ``hidden`` names fields that are not known of any row, which is not the same as known to be missing: they are hidden as an
+        augmentation hides them, so a model that was trained on masked views knows what to make of such rows.
+        """
         training = self.training
         if training:
             self.eval()
         try:
-            return cast(Outputs, self(View(batch), tower)).embedding
+            masks = {name: torch.ones(len(batch.columns[name]), dtype=torch.bool, device=self._device()) for name in hidden}
+            return cast(Outputs, self(View(batch, hidden=masks), tower)).embedding
         finally:
             if training:
                 self.train()
+
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def _fields(self, view: View, tower: str) -> tuple[FieldSpec, ...]:
         if tower not in self.trunks:

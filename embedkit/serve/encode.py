@@ -8,7 +8,7 @@ from embedkit.bundle import Bundle
 from embedkit.errors import UsageError
 from embedkit.index.base import Vectors
 from embedkit.index.vectors import cut
-from embedkit.serve.frames import Frame, complete, encode_rows, to_arrow
+from embedkit.serve.frames import Frame, encode_rows, to_arrow
 from embedkit.space import Space
 
 
@@ -53,7 +53,7 @@ class Embedder:
             tower: whose vectors; the default tower when left out.
             prefix: keep the first so many numbers (one of the space's prefixes), of unit length again for normalised
                 spaces.
-            partial: let columns be missing: their fields have no value then. Unknown columns are refused in return.
+            partial: let columns be absent: their fields are unknown then, not missing. Columns of no field are refused in return.
             batch_size: rows a forward.
 
         Returns:
@@ -68,7 +68,5 @@ class Embedder:
         if prefix is not None and prefix not in space.prefixes:
             raise UsageError(f"prefix {prefix}: the vectors of tower '{name}' have the prefixes {', '.join(map(str, space.prefixes))}")
         table = to_arrow(frame)
-        if partial:
-            table = complete(self.bundle, name, table)
-        vectors = encode_rows(self.bundle, name, table, batch_size=batch_size)
+        vectors = encode_rows(self.bundle, name, table, partial=partial, batch_size=batch_size)
         return np.ascontiguousarray(cut(vectors, prefix, cosine=space.normalized))

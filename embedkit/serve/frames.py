@@ -74,34 +74,47 @@ def column_name(spec: FieldSpec) -> str:
     return spec.column or spec.name
 
 
-def complete(bundle: Bundle, tower: str, table: pa.Table) -> pa.Table:
-    """The columns of a tower's fields, missing values in those that the rows lack.
-
-    Raises:
-        UsageError: a column belongs to no field of the tower, or none does.
-    """
-    names = {column_name(spec) for spec in bundle.schema.tower_fields(tower)}
-    for name in table.column_names:
-        if name not in names:
-            listed = ", ".join(sorted(names))
-            raise UsageError(f"tower '{tower}' reads no column '{name}'{suggest(name, names)}; it reads {listed}")
-    if not table.column_names:
-        raise UsageError(f"the rows hold none of the columns that tower '{tower}' reads: {', '.join(sorted(names))}")
-    for name in sorted(names - set(table.column_names)):
-        table = table.append_column(name, pa.nulls(table.num_rows))
-    return table
-
-
-def encode_rows(bundle: Bundle, tower: str, table: pa.Table, *, batch_size: int = 1_024, path: str = "the rows") -> Vectors:
+def encode_rows(
+    bundle: Bundle, tower: str, table: pa.Table, *, partial: bool = False, batch_size: int = 1_024, path: str = "the rows"
+) -> Vectors:
     """Vectors of rows, float32 [rows, E].
 
+    Args:
+        bundle: the model and its codecs.
+        tower: whose vectors.
+        table: a column for each field of the tower.
+        partial: let columns be absent. Their fields are unknown then and hidden from the model; columns of no field are refused.
+        batch_size: rows a forward.
+        path: what the rows are called in messages.
+
     Raises:
+        UsageError: with ``partial``, a column belongs to no field of the tower, or none does.
         DataError: a column is missing or holds what its field cannot be.
     """
     fields = bundle.schema.towers[tower].fields
+    hidden: list[str] = []
+    if partial:
+        table, hidden = _complete(bundle, tower, table)
     device = next(bundle.model.parameters()).device
     vectors = np.empty((table.num_rows, bundle.spaces[tower].dim), np.float32)
     for start in range(0, table.num_rows, batch_size):
         batch = bundle.codecs.encode(table.slice(start, batch_size), fields, path=path, first_row=start)
-        vectors[start : start + batch_size] = bundle.model.encode(batch.to(device), tower).float().cpu().numpy()
+        embeddings = bundle.model.encode(batch.to(device), tower, hidden=hidden)
+        vectors[start : start + batch_size] = embeddings.float().cpu().numpy()
     return vectors
+
+
+def _complete(bundle: Bundle, tower: str, table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """The table with a column for each field of the tower, and the fields whose columns had to be made up."""
+    specs = bundle.schema.tower_fields(tower)
+    names = sorted({column_name(spec) for spec in specs})
+    for name in table.column_names:
+        if name not in names:
+            raise UsageError(f"tower '{tower}' reads no column '{name}'{suggest(name, names)}; it reads {', '.join(names)}")
+    if not table.column_names:
+        raise UsageError(f"the rows hold none of the columns that tower '{tower}' reads: {', '.join(names)}")
+    hidden = [spec.name for spec in specs if column_name(spec) not in table.column_names]
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows))
+    return table, hidden

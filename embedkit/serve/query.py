@@ -18,7 +18,7 @@ from embedkit.index.bundle import IndexBundle
 from embedkit.index.exact import Exclude
 from embedkit.index.publish import current_generation
 from embedkit.schema import FieldSpec
-from embedkit.serve.frames import Frame, column_name, complete, encode_rows, to_arrow
+from embedkit.serve.frames import Frame, column_name, encode_rows, to_arrow
 
 if TYPE_CHECKING:
     from embedkit.registry import Registry
@@ -164,7 +164,7 @@ class Searcher:
     def by_text(
         self, texts: str | Sequence[str], k: int = 10, *, where: str | None = None, tower: str | None = None, field: str | None = None
     ) -> Neighbours:
-        """Neighbours of texts: rows in which only the tower's text fields (or the one named) have a value.
+        """Neighbours of texts: rows of which only the tower's text fields (or the one named) are known.
 
         Raises:
             UsageError: a text is empty, or the tower reads no text.
@@ -180,14 +180,14 @@ class Searcher:
         return self.by_rows(dict.fromkeys(columns, texts), k, where=where, tower=tower)
 
     def by_rows(self, rows: Frame, k: int = 10, *, where: str | None = None, tower: str | None = None) -> Neighbours:
-        """Neighbours of rows of field values; fields that a row lacks are missing.
+        """Neighbours of rows of field values; fields whose columns they lack are unknown, which is not the same as missing.
 
         Raises:
             UsageError: a column is unknown. DataError: a value is not what its field must be.
         """
         table = to_arrow(rows)
         tower = self.bundle.tower(tower) if tower else self._tower_of(table.column_names)
-        return self.by_vectors(encode_rows(self.bundle, tower, complete(self.bundle, tower, table)), k, where=where)
+        return self.by_vectors(encode_rows(self.bundle, tower, table, partial=True), k, where=where)
 
     def by_history(
         self,
@@ -198,21 +198,21 @@ class Searcher:
         tower: str | None = None,
         exclude_seen: bool = False,
     ) -> Neighbours:
-        """What follows histories of ids, oldest first: the tower with a sequence encodes them, its other fields are
-        missing.
+        """What follows histories of ids, oldest first: the tower with sequences encodes them, its other fields are
+        unknown.
 
         Raises:
-            UsageError: an id is unknown, a history is empty, or no tower (or more than one) reads a sequence.
+            UsageError: an id is unknown, a history is empty, or no tower (or more than one) reads a sequence of the index's ids.
         """
         rows = [self.index.ids.rows_or_error(list(h), where=f"the index {self.index.path}") for h in histories]
         if not all(len(r) for r in rows):
             raise UsageError("a history to search with is empty")
-        tower, spec = self._sequence(tower)
+        tower, specs = self._sequences(tower)
         values = pa.array([self.index.ids.take(r).tolist() for r in rows])
-        table = complete(self.bundle, tower, pa.table({column_name(spec): values}))
+        table = pa.table({column_name(spec): values for spec in specs})
         offsets = np.cumsum([0, *(len(r) for r in rows)])
         exclude = Exclude(np.concatenate(rows), offsets) if exclude_seen and rows else None
-        return self.by_vectors(encode_rows(self.bundle, tower, table), k, where=where, exclude=exclude)
+        return self.by_vectors(encode_rows(self.bundle, tower, table, partial=True), k, where=where, exclude=exclude)
 
     def attributes(self, ids: Sequence[Any], columns: Sequence[str] | None = None) -> pa.Table:
         """The kept columns of some ids, a row each, in that order.
@@ -235,13 +235,14 @@ class Searcher:
         fitting = [tower for tower in towers if reads(tower)]
         return fitting[0] if len(fitting) == 1 and own not in fitting else own
 
-    def _sequence(self, tower: str | None) -> tuple[str, FieldSpec]:
+    def _sequences(self, tower: str | None) -> tuple[str, list[FieldSpec]]:
+        """The tower that reads histories, and its sequence fields: each keeps as much of a history as it can hold."""
         towers = [self.bundle.tower(tower)] if tower else list(self.bundle.schema.towers)
-        found = [(name, spec) for name in towers for spec in _of_type(self.bundle, name, "sequence")]
+        found = {name: specs for name in towers if (specs := _of_type(self.bundle, name, "sequence"))}
         if len(found) != 1:
-            listed = ", ".join(f"{name}.{spec.name}" for name, spec in found) or "none"
-            raise UsageError(f"{self.bundle.path}: exactly one sequence field must read the history, there are: {listed}; name the tower")
-        return found[0]
+            listed = ", ".join(found) or "none"
+            raise UsageError(f"{self.bundle.path}: exactly one tower must read a history, there are: {listed}; name the tower")
+        return next(iter(found.items()))
 
 
 def _of_type(bundle: Bundle, tower: str, kind: str) -> list[FieldSpec]:

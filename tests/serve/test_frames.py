@@ -12,7 +12,7 @@ import pytest
 
 from embedkit.bundle import Bundle
 from embedkit.errors import DataError, UsageError
-from embedkit.serve.frames import complete, to_arrow
+from embedkit.serve.frames import encode_rows, to_arrow
 
 ROWS = [{"title": "a", "price": 1.5}, {"title": None, "price": 2.0}]
 COLUMNS = {"title": ["a", None], "price": [1.5, 2.0]}
@@ -48,9 +48,13 @@ def test_what_is_no_frame_is_refused(frame: Any, error: type[Exception], message
         to_arrow(frame)
 
 
-def test_missing_columns_are_filled_and_unknown_ones_refused(bundle: Bundle) -> None:
-    filled = complete(bundle, "item", pa.table({"price": [1.0, 2.0]}))
-    assert sorted(filled.column_names) == ["brand", "item_id", "price", "title"]
-    assert filled["brand"].null_count == 2
+def test_absent_columns_are_unknown_rather_than_missing_and_strangers_are_refused(bundle: Bundle) -> None:
+    absent = encode_rows(bundle, "item", pa.table({"price": [1.0, 2.0]}), partial=True)
+    others = {"item_id": ["a", "b"], "title": ["x", "y"], "brand": ["p", "q"]}
+    missing = encode_rows(bundle, "item", pa.table({"price": [1.0, 2.0]} | {name: pa.nulls(2, pa.string()) for name in others}))
+    assert absent.shape == missing.shape
+    assert not np.allclose(absent, missing)
+    with pytest.raises(DataError, match="'brand'|'item_id'|'title'"):
+        encode_rows(bundle, "item", pa.table({"price": [1.0, 2.0]}))
     with pytest.raises(UsageError, match="no column 'prise'; did you mean 'price'"):
-        complete(bundle, "item", pa.table({"prise": [1.0]}))
+        encode_rows(bundle, "item", pa.table({"prise": [1.0]}), partial=True)

@@ -91,7 +91,7 @@ def test_where(searcher: Searcher, items: pl.DataFrame) -> None:
         (lambda s: s.search([{"titel": "x"}]), "no column 'titel'; did you mean 'title'"),
         (lambda s: s.search(np.ones((1, 8))), "width 16"),
         (lambda s: s.by_history([["item-1"], []]), "history to search with is empty"),
-        (lambda s: s.by_history([["item-1"]], tower="item"), "exactly one sequence field"),
+        (lambda s: s.by_history([["item-1"]], tower="item"), "exactly one tower must read a history"),
         (lambda s: s.by_text("x", where="colour = 'red'"), "colour"),
         (lambda s: s.by_text("x", where="price + 1"), "true or false is wanted"),
         (lambda s: s.attributes(["item-1"], ["colour"]), "keeps no column 'colour'"),
