@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable
 from typing import Any
@@ -33,21 +32,26 @@ def _path(key: str, text: str) -> Path:
     try:
         current: Any = tomllib.loads(f"{key} = 0")
     except tomllib.TOMLDecodeError:
-        raise UsageError(f"--set {text}: '{key}' is no key path such as model.dim or stages.0.losses.1.weight") from None
+        current = None
     path: list[str] = []
-    while isinstance(current, dict):
+    while isinstance(current, dict) and len(current) == 1 and "\n" not in key:
         part, current = next(iter(current.items()))
         path.append(part)
+    if current != 0:  # it is no key, or more than one (a comment, a line break)
+        raise UsageError(f"--set {text}: '{key}' is no key path such as model.dim or stages.0.losses.1.weight")
     return tuple(path)
 
 
 def _value(value: str, text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {value}")["value"]
+        found = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        if re.match(r"[\[{\"']", value) or not value or "\n" in value:
-            raise UsageError(f"--set {text}: '{value}' is no TOML value such as 3, true, 'word' or [1, 2]") from None
-        return value
+        found = {}
+    if len(found) == 1:
+        return found["value"]
+    if not value or value[0] in "[{\"'" or "\n" in value:
+        raise UsageError(f"--set {text}: '{value}' is no TOML value such as 3, true, 'word' or [1, 2]")
+    return value
 
 
 def _assign(data: dict[str, Any], path: Path, value: Any, text: str) -> None:

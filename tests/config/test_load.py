@@ -118,6 +118,8 @@ def test_overrides_create_change_append_and_find_by_name():
         ("seed", "write key.path=value"),
         ("=3", "write key.path=value"),
         ("a..b=3", "is no key path"),
+        ("#=3", "is no key path"),
+        ("a=1\nb=2", "is no TOML value"),
         ("a=[1,", "is no TOML value"),
         ("stages.9.use=x", "index 9 is out of range"),
         ("stages.trian.use=x", "give an index, not 'trian'; did you mean 'train'?"),
