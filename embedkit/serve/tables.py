@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from embedkit.data.store import Store
 
 CHUNK = 1_024
+_EVERY = 5.0
+"""Seconds between lines of the log."""
 Log = Callable[[str], Any]
 
 
@@ -44,13 +47,14 @@ def neighbours_all(
     if k > index.rows - 1:
         raise UsageError(f"k = {k} is larger than the rest of the index, which holds {index.rows - 1} other rows")
     allowed = None if where is None else index.attributes.where(where)
+    pace = _Pace(log)
 
     def chunks() -> Iterator[pa.Table]:
         for start in range(0, index.rows, chunk):
             rows = np.arange(start, min(index.rows, start + chunk))
             exclude = Exclude(rows, np.arange(len(rows) + 1))
             found, scores = index.search(np.asarray(index.vectors[rows]), k, allowed=allowed, exclude=exclude)
-            log(f"{rows[-1] + 1:,} of {index.rows:,} rows")
+            pace(f"{rows[-1] + 1:,} of {index.rows:,} rows", last=bool(rows[-1] + 1 == index.rows))
             yield _long(searcher, index.ids.values.take(pa.array(rows)), "id", "neighbour", found, scores)
 
     return _write(Path(out), chunks())
@@ -85,7 +89,7 @@ def recommend(
         events: table of events; needed where there is more than one.
         where: predicate over the columns that the index keeps.
         chunk: users at a time.
-        log: called with one line a chunk.
+        log: called with a line every few seconds.
 
     Returns:
         Rows written.
@@ -102,6 +106,7 @@ def recommend(
     allowed = None if where is None else index.attributes.where(where)
     fields = bundle.schema.towers[tower].fields
     device = next(bundle.model.parameters()).device
+    pace = _Pace(log)
 
     def chunks() -> Iterator[pa.Table]:
         for lo in range(0, len(queries), chunk):
@@ -110,10 +115,23 @@ def recommend(
             vectors = bundle.model.encode(batch.to(device), tower).float().cpu().numpy()
             exclude = None if row_in_index is None else _seen(queries, lo, hi, row_in_index)
             found, scores = index.search(vectors, k, allowed=allowed, exclude=exclude)
-            log(f"{hi:,} of {len(queries):,} users")
+            pace(f"{hi:,} of {len(queries):,} users", last=hi == len(queries))
             yield _long(searcher, pa.array(queries.ids[lo:hi], pa.large_string()), "user", "item", found, scores)
 
     return _write(Path(out), chunks())
+
+
+class _Pace:
+    """Passes a line on every few seconds, and the last one."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.said = time.monotonic()
+
+    def __call__(self, line: str, *, last: bool) -> None:
+        if last or time.monotonic() - self.said > _EVERY:
+            self.said = time.monotonic()
+            self.log(line)
 
 
 def _user_tower(searcher: Searcher, tower: str | None) -> str:
