@@ -4,6 +4,7 @@ vectors.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +81,7 @@ def _chunk(queries: Vectors, vectors: Vectors, k: int, rows: Rows | None, exclud
     for start in range(0, total, step):
         stop = min(total, start + step)
         block = vectors[start:stop] if rows is None else vectors[rows[start:stop]]
-        scores = q @ torch.from_numpy(np.require(block, requirements=["C", "W"])).T
+        scores = q @ _read_only(block).T
         if len(places):
             here = (places >= start) & (places < stop)
             scores[of_query[here], places[here] - start] = -torch.inf
@@ -89,6 +90,13 @@ def _chunk(queries: Vectors, vectors: Vectors, k: int, rows: Rows | None, exclud
     found = place.numpy() if rows is None else rows[place.numpy()]
     scores_out = best.numpy()
     return np.where(np.isneginf(scores_out), -1, found), scores_out
+
+
+def _read_only(block: Vectors) -> Tensor:
+    """A mapped file's rows as a tensor that nobody writes to; torch cannot say so of a tensor and would warn once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(block))
 
 
 def _places(rows: Rows | None, exclude: Exclude | None) -> tuple[Tensor, Tensor]:
