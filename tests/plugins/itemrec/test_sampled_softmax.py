@@ -148,10 +148,10 @@ def trained_logits(correct: bool, seed: int) -> tuple[torch.Tensor, torch.Tensor
     optimizer = torch.optim.Adam([table], lr=0.05, fused=True)
     one_hot = torch.eye(items)
     steps = 8000
-    for step in range(steps):
+    draws = torch.multinomial((given / users).flatten(), steps * batch, replacement=True, generator=g).view(steps, batch)
+    for step, drawn in enumerate(draws):
         optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / steps)
-        who = torch.randint(users, (batch,), generator=g)
-        rows = torch.multinomial(given.index_select(0, who), 1, generator=g).squeeze(1)
+        who, rows = drawn // items, drawn % items
         fake = FakeStep({("main", "user"): F.embedding(who, table), ("main", "item"): F.embedding(rows, one_hot)}, rows)
         optimizer.zero_grad()
         loss(fake).loss.backward()
