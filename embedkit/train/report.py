@@ -104,6 +104,15 @@ class MetricsFile:
             with self.path.open("r+b") as file:
                 file.truncate(size)
 
+    def cut_stage(self, stage: str) -> None:
+        """Drop the lines of a stage, and what follows them: it starts anew."""
+        size = 0
+        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else ():
+            if not line.endswith(b"\n") or json.loads(line)["stage"] == stage:
+                break
+            size += len(line)
+        self.cut(size)
+
     def records(self) -> list[dict[str, Any]]:
         """All whole lines."""
         if not self.path.exists():

@@ -93,6 +93,7 @@ class Session:
         newest = session.checkpoints.newest() if context.resume else None
         if newest is None:
             session.checkpoints.clear()
+            session.metrics.cut_stage(context.name)
         else:
             session.load_state_dict(read_state(newest))
             context.log(f"{context.name}: continuing from step {session.step}")

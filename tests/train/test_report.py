@@ -37,6 +37,18 @@ def test_metrics_are_cut_back_to_a_checkpoint(tmp_path):
     assert file.records() == [{"step": 1}, {"step": 2, "again": True}]
 
 
+def test_a_stage_that_starts_anew_drops_its_lines(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.cut_stage("two")
+    for stage in ("one", "one", "two", "two"):
+        file.append({"stage": stage})
+    with file.path.open("a") as torn:
+        torn.write('{"stage": "tw')
+    file.cut_stage("two")
+    assert file.records() == [{"stage": "one"}, {"stage": "one"}]
+    assert file.path.read_text().endswith("}\n")
+
+
 def test_stopper_knows_which_way_is_better():
     best = Stopper(ValidateConfig(metric="ndcg@10", patience=2))
     assert [best.see(value, step) for step, value in enumerate((0.1, 0.3, 0.2, math.nan))] == [True, True, False, False]

@@ -33,7 +33,7 @@ HEAVY = [
 ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def start():
     """Start a process that resumes a run; processes are forked from one that has imported everything already."""
     context = multiprocessing.get_context("forkserver")
