@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +29,10 @@ class Encoder(Protocol):
 
 
 class EncodedTable(ABC):
-    """The encoded fields of one table."""
+    """The encoded fields of one table. Loaders of several streams may read it from their threads at once."""
 
     def __init__(self, table: Table, codecs: Encoder, fields: Sequence[FieldSpec]) -> None:
+        self._lock = threading.Lock()
         self.table = table
         self.codecs = codecs
         self.fields = {spec.name: spec for spec in fields}
@@ -57,16 +59,20 @@ class MemoryTable(EncodedTable):
 
     def columns(self) -> dict[str, Column]:
         """All fields of all M rows; encoded at the first call."""
-        if self._all is None:
-            parts: dict[str, list[Column]] = {name: [] for name in self.fields}
-            if self.fields:
-                names = list(self.fields)
-                for unit, (_, frame) in zip(self.table.units, self.table.scan(self._columns(names)), strict=True):
-                    batch = encode_unit(self.table, unit, frame, self.codecs, names)
-                    for name in names:
-                        parts[name].append(batch.columns[name])
-            self._all = {name: concat(parts.pop(name)) for name in list(parts)}
-        return self._all
+        with self._lock:
+            if self._all is None:
+                self._all = self._encode_all()
+            return self._all
+
+    def _encode_all(self) -> dict[str, Column]:
+        parts: dict[str, list[Column]] = {name: [] for name in self.fields}
+        if self.fields:
+            names = list(self.fields)
+            for unit, (_, frame) in zip(self.table.units, self.table.scan(self._columns(names)), strict=True):
+                batch = encode_unit(self.table, unit, frame, self.codecs, names)
+                for name in names:
+                    parts[name].append(batch.columns[name])
+        return {name: concat(parts.pop(name)) for name in list(parts)}
 
     def take(self, rows: Tensor, fields: Sequence[str]) -> dict[str, Column]:
         """One gather a field."""
@@ -105,12 +111,13 @@ class StreamedTable(EncodedTable):
 
     def _unit(self, number: int, fields: tuple[str, ...]) -> dict[str, Column]:
         key = (number, fields)
-        if key not in self._kept:
-            self._kept[key] = self.encode(self.table.units[number], fields)
-            if len(self._kept) > self.KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = self.encode(self.table.units[number], fields)
+                if len(self._kept) > self.KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
 
 
 def encode_unit(table: Table, unit: Unit, frame: pa.Table, codecs: Encoder, fields: Sequence[str]) -> Batch:

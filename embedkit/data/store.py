@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -57,6 +58,7 @@ class Store:
         self._encoded: dict[str, EncodedTable] = {}
         self._histories: dict[str, StoredHistory] = {}
         self._data_path: DataPath | None = None
+        self._lock = threading.RLock()  # loaders of several streams ask from their threads
 
     @classmethod
     def open(cls, plan: Plan, *, log: Log = lambda line: None) -> Store:
@@ -231,15 +233,17 @@ class Store:
 
     def history(self, field: str) -> StoredHistory:
         """The stored histories of an event-history field."""
-        if field not in self._histories:
-            spec = self._spec(field)
-            events = self.events[spec.table]
-            target = self.history_target(field)
-            key = next(s for s in self.schema.of_table(target) if s.role == "key" and s.domain == spec.domain)
-            codes = self.columns(target)[key.name].values
-            length = getattr(self.plan.model.field_types[field].config, "max_length", None)
-            self._histories[field] = StoredHistory(events, target, codes, length)
-        return self._histories[field]
+        with self._lock:
+            if field not in self._histories:
+                self._histories[field] = self._store_history(self._spec(field))
+            return self._histories[field]
+
+    def _store_history(self, spec: FieldSpec) -> StoredHistory:
+        target = self.history_target(spec.name)
+        key = next(s for s in self.schema.of_table(target) if s.role == "key" and s.domain == spec.domain)
+        codes = self.columns(target)[key.name].values
+        length = getattr(self.plan.model.field_types[spec.name].config, "max_length", None)
+        return StoredHistory(self.events[spec.table], target, codes, length)
 
     def history_target(self, field: str) -> str:
         """The item table whose rows an event-history field lists."""
@@ -319,10 +323,11 @@ class Store:
         return (spec for spec in self.schema.of_table(table) if not is_history(spec, self.tables))
 
     def _table(self, table: str) -> EncodedTable:
-        if table not in self._encoded:
-            kind = StreamedTable if self.streamed(table) else MemoryTable
-            self._encoded[table] = kind(self.tables[table], self.codecs, list(self._fields(table)))
-        return self._encoded[table]
+        with self._lock:
+            if table not in self._encoded:
+                kind = StreamedTable if self.streamed(table) else MemoryTable
+                self._encoded[table] = kind(self.tables[table], self.codecs, list(self._fields(table)))
+            return self._encoded[table]
 
     def _gather(self, table: str, rows: Rows, fields: Sequence[str]) -> dict[str, Column]:
         absent = rows < 0
