@@ -140,7 +140,8 @@ def _check_history(spec: FieldSpec, config: RunConfig, problems: Problems) -> No
         if field.table in joined and field.table in config.tables and (field.column or name) == key_of(config.tables[field.table]):
             domains[field.domain or name] = name
     if spec.domain not in domains:
-        have = f"; set domain = '{next(iter(domains))}'" if domains else "; add a category field for that table's key"
+        keys = ", ".join(f"'{key_of(config.tables[name])}' of '{name}'" for name in joined if name in config.tables)
+        have = f"; set domain = '{next(iter(domains))}'" if domains else f"; no field reads the key {keys}: correct the key, or add a field"
         problems.add(
             f"fields.{spec.name}.domain",
             f"a history lists ids of a table that '{spec.table}' joins, none of whose keys has domain '{spec.domain}'{have}",

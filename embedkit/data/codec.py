@@ -7,7 +7,7 @@ Parquet file, so that a bundle can carry it (wall 5). Fields of one domain share
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -91,6 +91,12 @@ class BadValue(DataError):  # noqa: N818 - a noun at every raise, like SpaceMism
         if self.row is not None:
             where += f", row {self.row + first_row}"
         return f"{where}: found {self.found}, wanted {self.wanted}"
+
+    def placed(self, place: Callable[[int], str]) -> DataError:
+        """The same error with the row's place in words: ``place(row)`` gives ``"row 17 of data/items.parquet"``."""
+        where = f" in {place(self.row)}" if self.row is not None else ""
+        column = self.spec.column or self.spec.name
+        return DataError(f"table '{self.spec.table}': column '{column}' holds {self.found}{where}, wanted {self.wanted}")
 
     def at(self, path: str, first_row: int = 0) -> DataError:
         """The same error with the file's name, rows counted from ``first_row``."""

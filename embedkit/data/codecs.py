@@ -21,6 +21,9 @@ from embedkit.schema import FieldSpec
 from embedkit.space import canonical_json, digest
 
 Source = Callable[[FieldSpec], Iterable[pa.Array]]
+TrainPlace = Callable[[FieldSpec, int], str]
+"""Where the n-th train value of a field stands, in words."""
+
 """Yields the train values of a field, array by array in the order of the table's units; may be called once a field."""
 
 _FILE = "codecs.json"
@@ -58,6 +61,7 @@ class Codecs(Mapping[str, Codec]):
         self._model = model
         self._codecs = dict(codecs)
         self.vocabularies = dict(vocabularies)
+        self._train_place: TrainPlace | None = None
 
     @classmethod
     def create(cls, model: ModelSpec) -> Codecs:
@@ -76,18 +80,21 @@ class Codecs(Mapping[str, Codec]):
 
     # ------------------------------------------------------------------ fitting
 
-    def fit(self, source: Source, *, start: Codecs | None = None) -> None:
+    def fit(self, source: Source, *, start: Codecs | None = None, place: TrainPlace | None = None) -> None:
         """Fit every codec on train values, streaming; one pass a field.
 
         Args:
             source: the values of a field; nothing for a field that the table's relations make (a history).
             start: warm start. Codecs of fields that it has too, with the same type and options, keep their state, and vocabularies
                 keep their codes and grow by the values that are new; other fields are fitted.
+            place: says where the n-th train value of a field stands, ``"row 17 of items.parquet"``; without it messages count the values
+                that ``source`` gave.
 
         Raises:
-            DataError: a value is not of its field's type; table, column and row (counted over the values that ``source`` gave) are named.
+            DataError: a value is not of its field's type; table, column and row are named.
             UsageError: fields of one domain ask for different ``min_count`` or ``max_size``.
         """
+        self._train_place = place
         domains: dict[str, list[str]] = {}
         for name, codec in self._codecs.items():
             if codec.uses_vocabulary:
@@ -121,11 +128,10 @@ class Codecs(Mapping[str, Codec]):
             self._codecs[name].use_vocabulary(vocabulary)
             self._codecs[name].finish()
 
-    @staticmethod
-    def _observe(codec: Codec, source: Source, builder: VocabularyBuilder | None = None) -> None:
-        row = 0
-        for array in source(codec.context.spec):
-            with _located(codec.context.spec, codec.context.path, row):
+    def _observe(self, codec: Codec, source: Source, builder: VocabularyBuilder | None = None) -> None:
+        row, spec = 0, codec.context.spec
+        for array in source(spec):
+            with _located(spec, codec.context.path, row, self._train_place):
                 codec.observe(array)
                 if builder is not None:
                     builder.observe(codec.vocabulary_values(array))
@@ -263,11 +269,13 @@ def _identity(part: Part) -> list[Any]:
 
 
 @contextmanager
-def _located(spec: FieldSpec, path: str, first_row: int) -> Iterator[None]:
+def _located(spec: FieldSpec, path: str, first_row: int, place: TrainPlace | None = None) -> Iterator[None]:
     """Adds file, column and row to what a codec or a vocabulary says about a bad value."""
     try:
         yield
     except BadValue as error:
+        if place is not None:
+            raise error.placed(lambda row: place(spec, first_row + row)) from error
         raise error.at(path, first_row) from error
     except DataError as error:
         raise DataError(f"{path}: column '{spec.column or spec.name}': {error}") from error

@@ -45,7 +45,7 @@ def rows_where(files: Sequence[File], where: str, rename: Mapping[str, str], *, 
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".")
+    return str(error).splitlines()[0].replace(f'"{ROW}", ', "").rstrip(".")
 
 
 def rows_distinct(

@@ -58,7 +58,8 @@ def find_files(uri: str | Sequence[str], base: Path, *, table: str) -> list[tupl
         paths = [plain] if plain.is_file() else sorted(Path(p) for p in glob.glob(full, recursive=True) if os.path.isfile(p))
         if not paths:
             what = "no file matches" if glob.has_magic(pattern) else "there is no file"
-            raise DataError(f"table '{table}': {what} '{pattern}' (looked for {plain.absolute()})")
+            looked = f" (looked for {plain.absolute()})" if str(plain.absolute()) != pattern else ""
+            raise DataError(f"table '{table}': {what} '{pattern}'{looked}")
         found += [(_label(path, base), path) for path in paths]
     for label, path in found:
         if not path.name.lower().endswith(PARQUET + CSV):
@@ -105,7 +106,9 @@ def readable(label: str, table: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise DataError(f"table '{table}': {label} cannot be read as Parquet, it may be truncated or damaged: {reason}") from error
+        raise DataError(
+            f"table '{table}': {label} cannot be read as Parquet, it may be truncated or damaged: {reason}; write it anew"
+        ) from error
 
 
 @contextmanager

@@ -158,6 +158,7 @@ def make_loader(
     rank: int = 0,
     world: int = 1,
     prefetch: int = 2,
+    stage: str = "",
 ) -> Loader:
     """The loader of a stream of a stage, with the sampler that the run file names.
 
@@ -171,11 +172,12 @@ def make_loader(
         rank: this process.
         world: number of processes; ``stream.size`` is the size of all their shards together.
         prefetch: batches made ahead in a thread.
+        stage: the stage's place in the run file, such as ``stages.0``, for messages.
 
     Raises:
         UsageError: unknown table or sampler, wrong options, or a batch larger than the data.
     """
-    where = f"streams.{name}"
+    where = f"{stage}.streams.{name}" if stage else f"streams.{name}"
     if stream.table not in store.tables:
         raise UsageError(f"{where}: there is no table '{stream.table}'; the run file has {', '.join(store.tables)}")
     if stream.rows == "windows":
@@ -185,7 +187,9 @@ def make_loader(
         rows = store.train_rows(stream.table)
         what = f"train rows of '{stream.table}'"
     if stream.size > len(rows):
-        raise UsageError(f"{where}: a batch of {stream.size:,} is larger than the data, {len(rows):,} {what}; set size to at most that")
+        raise UsageError(
+            f"{where}.size: a batch of {stream.size:,} is larger than the data, {len(rows):,} {what}; set size to at most that"
+        )
     own_seed = int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=7).digest(), "little")
     entry = registry.entry("sampler", stream.sampler)
     config = entry.parse(stream.options, where=where)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from embedkit.data.table import Rows, Table, lookup, plain
-from embedkit.errors import UsageError
+from embedkit.errors import DataError, UsageError
 
 Log = Callable[[str], None]
 RowNumbers = npt.NDArray[np.signedinteger[Any]]
@@ -49,6 +49,8 @@ def join(table: Table, column: str, target: Table, log: Log) -> RowNumbers:
     if waiting:
         done += flush()
     unmatched = int((out < 0).sum())
+    if unmatched == table.rows:
+        raise DataError(_nothing_joined(table, column, target, keys))
     if unmatched:
         log(
             f"table '{table.name}': {unmatched:,} of {table.rows:,} rows name no row of '{target.name}' in column '{column}'; "
@@ -57,11 +59,22 @@ def join(table: Table, column: str, target: Table, log: Log) -> RowNumbers:
     return out
 
 
+def _nothing_joined(table: Table, column: str, target: Table, keys: pa.Array) -> str:
+    """The sentence for a join that finds no row at all: with an example of both sides, since their types may be what differs."""
+    example = next((v for _, rows in table.scan([column]) for v in rows.column(0).drop_null().slice(0, 1).to_pylist()), None)
+    found = "no value at all" if example is None else f"values such as {example!r}"
+    return (
+        f"table '{table.name}': column '{column}' of {table.files[0].label} holds {found}, and none of its {table.rows:,} rows names "
+        f"a row of '{target.name}', whose key '{target.key}' holds values such as {keys[0].as_py()!r}; join another column, or mend it"
+    )
+
+
 def join_all(tables: Mapping[str, Table], log: Log) -> dict[str, dict[str, RowNumbers]]:
     """Table → joined table → row numbers, as the tables' ``join`` entries say.
 
     Raises:
         UsageError: an unknown table, a table joined to itself, or two columns that join one table.
+        DataError: a join finds no row at all.
     """
     out: dict[str, dict[str, RowNumbers]] = {}
     for table in tables.values():

@@ -127,7 +127,7 @@ class Store:
         from embedkit.data.codecs import Codecs
 
         codecs = Codecs.create(self.plan.model)
-        codecs.fit(self.train_values, start=start)
+        codecs.fit(self.train_values, start=start, place=self._train_place)
         self.use(codecs)
         return codecs
 
@@ -161,6 +161,20 @@ class Store:
             values = plain_chunk(frame.column(0))
             train = split[row : row + len(values)] == 0
             yield values if train.all() else values.filter(pa.array(train))
+
+    def _train_place(self, field: FieldSpec, number: int) -> str:
+        """Where the n-th of ``train_values`` stands, for messages."""
+        table = self.tables[field.table]
+        pointing = [joined[table.name] for joined in self.joins.values() if table.name in joined]
+        if field.role != "key" or not pointing:
+            return table.place(int(np.flatnonzero(table.split == 0)[number]))
+        for name, joined in self.joins.items():
+            if table.name in joined:
+                rows = joined[table.name][(self.tables[name].split == 0) & (joined[table.name] >= 0)]
+                if number < len(rows):
+                    return table.place(int(rows[number]))
+                number -= len(rows)
+        raise IndexError(number)
 
     # -- encoded values
 

@@ -217,7 +217,7 @@ def open_table(config: TableConfig, name: str, base: Path | str) -> Table:
     files = [_open_file(path, label, spool, name) for label, path in paths]
     _check_columns(files, config, name)
     if not sum(file.rows for file in files):
-        raise DataError(f"table '{name}': {_names(files)} holds no rows")
+        raise DataError(f"table '{name}': {_names(files)} holds no rows; give files with rows")
     table = _select_rows(config, name, files)
     if config.group is not None:
         table = _group(table, config, spool)

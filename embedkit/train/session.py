@@ -65,7 +65,13 @@ class Session:
         )
         self.loaders = {
             name: make_loader(
-                context.store, name, stream, context.host.registry, derive_seed(context.seed, "stream", name), self.fields[name]
+                context.store,
+                name,
+                stream,
+                context.host.registry,
+                derive_seed(context.seed, "stream", name),
+                self.fields[name],
+                stage=where,
             )
             for name, stream in config.streams.items()
         }

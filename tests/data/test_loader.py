@@ -159,7 +159,7 @@ def test_the_prefetch_thread_ends_with_the_iteration_and_hands_errors_on(store, 
 
 def test_streams_that_cannot_be(tmp_path):
     store = table_store(tmp_path, "stream", n=1000)
-    with pytest.raises(UsageError, match=r"streams\.main: a batch of 2,000 is larger than the data, \d+ train rows of 'rows'"):
+    with pytest.raises(UsageError, match=r"streams\.main\.size: a batch of 2,000 is larger than the data, \d+ train rows of 'rows'"):
         make(store, size=2000)
     with pytest.raises(UsageError, match="sampler 'uniform' draws rows from anywhere, but table 'rows' is streamed"):
         make(store, size=10, sampler="uniform")

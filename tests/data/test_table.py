@@ -183,7 +183,7 @@ def test_empty_table(tmp_path):
     write(tmp_path / "items.parquet", {"k": pa.array([], pa.int64())})
     with pytest.raises(DataError) as error:
         items(tmp_path)
-    assert sentence(error) == "table 'items': items.parquet holds no rows"
+    assert sentence(error) == "table 'items': items.parquet holds no rows; give files with rows"
 
 
 @pytest.mark.parametrize("cut_at", [0, 3, 100, -1, -100])
