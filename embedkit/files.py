@@ -12,8 +12,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from embedkit.errors import DataError, EmbedkitError, UsageError
@@ -59,6 +59,32 @@ def make_folder(path: Path) -> Path:
     with write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@contextmanager
+def unmade_on_error(folder: Path | str, keep: Callable[[], bool]) -> Iterator[None]:
+    """Leave no trace of a folder that an ``EmbedkitError`` ends before anything in it is worth keeping.
+
+    A folder that was not there is removed again, with the parents that were made for it; one that was empty is emptied. Other folders,
+    and other errors (an interrupt, a crash: what is there may be resumed), leave everything as it is.
+
+    Args:
+        folder: where something is about to be written.
+        keep: asked after an error: whether the folder holds something that later work can use.
+    """
+    folder = Path(folder)
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    untouched = bool(missing) or (folder.is_dir() and not any(folder.iterdir()))
+    try:
+        yield
+    except EmbedkitError:
+        if untouched and not keep():
+            for path in folder.iterdir() if folder.is_dir() else ():
+                _remove(path)
+            for path in missing:
+                with suppress(OSError):  # a parent that somebody else uses by now
+                    path.rmdir()
+        raise
 
 
 def sync_file(path: Path) -> None:

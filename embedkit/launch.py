@@ -13,7 +13,7 @@ from embedkit.config.model import RunConfig, TrainConfig
 from embedkit.config.overrides import apply_overrides
 from embedkit.config.plan import Plan
 from embedkit.config.resolve import load_resolved, resolve, without_none, write_resolved
-from embedkit.errors import UsageError
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import atomic_write
 from embedkit.host import Host
 from embedkit.runs import RunFolder, list_runs
@@ -35,10 +35,18 @@ class Launch:
     text: str
 
     def create_folder(self, root: Path | str) -> RunFolder:
-        """Make the run's folder under ``root``, with ``run.toml`` and ``run.resolved.toml`` in it."""
+        """Make the run's folder under ``root``, with ``run.toml`` and ``run.resolved.toml`` in it.
+
+        Raises:
+            UsageError, DataError: it cannot be written; nothing is left of it.
+        """
         folder = RunFolder.create(Path(root), self.plan.config.name, self.plan.config.seed)
-        atomic_write(folder.run, self.text)
-        write_resolved(self.plan, folder.resolved)
+        try:
+            atomic_write(folder.run, self.text)
+            write_resolved(self.plan, folder.resolved)
+        except EmbedkitError:
+            folder.discard()
+            raise
         return folder
 
 

@@ -21,9 +21,10 @@ import json
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,8 @@ class RunFolder:
     """A run's folder. Make one with ``create``, or open one that is there with ``open``."""
 
     path: Path
+    made_root: bool = field(default=False, compare=False, repr=False)
+    """Whether the folder of runs was made for this one."""
 
     @classmethod
     def create(cls, root: Path, name: str, seed: int) -> RunFolder:
@@ -50,7 +53,9 @@ class RunFolder:
             UsageError: it cannot be written.
             DataError: the disk is full.
         """
-        root = make_folder(Path(root))
+        root = Path(root)
+        made_root = not root.exists()
+        make_folder(root)
         stem = f"{name}-s{seed}"
         taken = [int(m["number"]) for p in root.iterdir() if (m := _NAME.match(p.name)) and p.name.startswith(f"{stem}-")]
         number = max(taken, default=0) + 1
@@ -61,7 +66,14 @@ class RunFolder:
             except FileExistsError:  # another process took this number
                 number += 1
                 continue
-            return cls(path)
+            return cls(path, made_root)
+
+    def discard(self) -> None:
+        """Remove the folder and all that is in it, and the folder of runs if it was made for this one and is empty again."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self.made_root:
+            with suppress(OSError):  # another run lies there by now
+                self.path.parent.rmdir()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

@@ -26,7 +26,7 @@ from embedkit.embed.manifest import (
 )
 from embedkit.embed.writer import PartWriter
 from embedkit.errors import BundleError, SpaceMismatch, UsageError
-from embedkit.files import locked
+from embedkit.files import locked, unmade_on_error
 
 if TYPE_CHECKING:
     from embedkit.bundle import Bundle
@@ -92,17 +92,24 @@ def embed(
     job = Job(bundle, tower, opened, source.key, batch_size, torch.device(device), precision, threads)
     job.check()
     planned = _plan(bundle, tower, opened, source, {"batch_size": batch_size, "precision": precision})
-    _prepare(folder, planned, force=force)
-    with locked(folder / f".lock-{worker}-of-{workers}", f"the share of worker {worker} in {folder}"):
-        done = finished(folder)
-        mine = [unit for unit in range(len(planned.units)) if unit % workers == worker and unit not in done]
-        log(f"{len(planned.units)} units, {len(done)} done, {len(mine)} to do here, {planned.rows:,} rows in all")
-        with PartWriter(folder, units_file(folder, worker, workers), planned.space.dim) as writer:
-            job.run(mine, writer, log)
-        if len(finished(folder)) == len(planned.units):
-            planned = replace(planned, complete=True)
-            planned.write(folder)
-            log(f"complete: {planned.rows:,} vectors of width {planned.space.dim}")
+    with unmade_on_error(folder, keep=lambda: workers > 1 or any(folder.glob("part-*.parquet"))):
+        _prepare(folder, planned, force=force)
+        with locked(folder / f".lock-{worker}-of-{workers}", f"the share of worker {worker} in {folder}"):
+            return _work(job, planned, folder, worker, workers, log)
+
+
+def _work(job: Job, planned: Manifest, folder: Path, worker: int, workers: int, log: Callable[[str], Any]) -> Manifest:
+    """Do a worker's share of the units, and mark the manifest complete when nobody has any left."""
+    done = finished(folder)
+    units = len(planned.units)
+    mine = [unit for unit in range(units) if unit % workers == worker and unit not in done]
+    log(f"{units} unit{'s' if units != 1 else ''}, {len(done)} done, {len(mine)} to do here, {planned.rows:,} rows in all")
+    with PartWriter(folder, units_file(folder, worker, workers), planned.space.dim) as writer:
+        job.run(mine, writer, log)
+    if len(finished(folder)) == units:
+        planned = replace(planned, complete=True)
+        planned.write(folder)
+        log(f"complete: {planned.rows:,} vectors of width {planned.space.dim}")
     return planned
 
 
@@ -153,7 +160,7 @@ def _prepare(folder: Path, planned: Manifest, *, force: bool) -> None:
 
 def _difference(there: Manifest, planned: Manifest, folder: Path) -> BundleError | UsageError | None:
     """Why an unfinished run cannot be continued as planned, or None."""
-    again = "give the same, another folder, or force a new start"
+    again = "give the same, name another folder, or start anew with --force"
     if there.space.id != planned.space.id:
         return SpaceMismatch(
             f"{folder}: holds vectors of space {there.space.id[:12]} (tower {there.space.tower}), the bundle gives "

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from embedkit.config.plan import Part
 from embedkit.embed.manifest import Embeddings, open_embeddings
 from embedkit.errors import BundleError, DataError, UsageError
-from embedkit.files import atomic_folder, locked, remove_leftovers, tree_digests
+from embedkit.files import atomic_folder, locked, remove_leftovers, tree_digests, unmade_on_error
 from embedkit.index.base import Index, IndexContext, Vectors
 from embedkit.index.bundle import (
     ATTRIBUTES,
@@ -30,7 +30,7 @@ from embedkit.index.bundle import (
 )
 from embedkit.index.exact import exact_top_k
 from embedkit.index.ids import IdTable
-from embedkit.index.publish import next_generation, publish
+from embedkit.index.publish import CURRENT, next_generation, publish
 from embedkit.index.vectors import blocks_of, cut, map_vectors, unit_length, write_vectors
 
 PROBES = 200
@@ -75,7 +75,7 @@ def build_index(
     if source.rows == 0:
         raise DataError(f"{source.path}: holds no vectors, so there is nothing to index")
     threads = threads or available_threads()
-    with locked(folder / ".lock", f"the index {folder}"):
+    with unmade_on_error(folder, keep=lambda: (folder / CURRENT).is_file()), locked(folder / ".lock", f"the index {folder}"):
         for left in folder.glob(".*.tmp-*"):
             remove_leftovers(folder / left.name[1:].partition(".tmp-")[0])
         name = next_generation(folder)

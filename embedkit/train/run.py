@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from embedkit.config.model import TrainConfig
-from embedkit.errors import UsageError
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import atomic_folder
 from embedkit.train.checkpoint import Checkpoints
 from embedkit.train.compute import autocast_type, derive_seed, facts, seeded, set_up
@@ -66,9 +66,20 @@ def train_run(
         log: takes one line for people.
 
     Raises:
-        UsageError, DataError, PluginError, BundleError: something is wrong with the run file, the data or a plugin.
+        UsageError, DataError, PluginError, BundleError: something is wrong with the run file, the data or a plugin. A new run that ends so
+            before its first checkpoint leaves no folder.
         KeyboardInterrupt: it was asked to stop; ``resume`` goes on.
     """
+    try:
+        return _announced(plan, folder, host, resume, log)
+    except EmbedkitError:
+        if not resume and not any(folder.checkpoints.glob("stage-*")):
+            folder.discard()
+        raise
+
+
+def _announced(plan: Plan, folder: RunFolder, host: Host, resume: bool, log: Callable[[str], Any]) -> RunResult:
+    """Run with the status kept right, and tell plugins of the end."""
     error: BaseException | None = None
     host.require(plan.config.plugins.require)
     with folder.running():
