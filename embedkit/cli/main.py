@@ -123,7 +123,12 @@ def main(args: Sequence[str] | None = None) -> int:
         _say("interrupted")
         return 130
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click >= 8.2: the message is the help
+            error.show()
+            return error.exit_code
+        context = getattr(error, "ctx", None)
+        command = "embedkit" if context is None else context.command_path
+        _say(f"{error.format_message().rstrip('.')}; see `{command} --help`")
         return error.exit_code
     except EmbedkitError as error:
         if state.debug:

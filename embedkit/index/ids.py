@@ -112,9 +112,12 @@ class IdTable:
         return rows
 
     def suggest(self, value: str) -> str:
-        """``"; did you mean 'x', 'y'?"`` for the nearest ids, or nothing."""
+        """``"; did you mean 'x', 'y'?"`` for the nearest ids, or a few that there are."""
         near = difflib.get_close_matches(value, self._like(value), n=_SUGGESTIONS, cutoff=0.6)
-        return f"; did you mean {', '.join(repr(n) for n in near)}?" if near else ""
+        if near:
+            return f"; did you mean {', '.join(repr(n) for n in near)}?"
+        shown = ", ".join(repr(one) for one in self.values.slice(0, _SUGGESTIONS).to_pylist())
+        return f"; it holds {len(self.values):,} ids such as {shown}"
 
     def _like(self, value: str) -> list[str]:
         """Ids worth comparing with ``value``: those that start as it does, or hold its longest word."""

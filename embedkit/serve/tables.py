@@ -44,8 +44,9 @@ def neighbours_all(
         DataError: the disk is full.
     """
     index = searcher.index
-    if k > index.rows - 1:
-        raise UsageError(f"k = {k} is larger than the rest of the index, which holds {index.rows - 1} other rows")
+    others = index.rows - 1
+    if k > others:
+        raise UsageError(f"k = {k} is larger than the rest of the index, which holds {others} other rows; ask for at most {others}")
     allowed = None if where is None else index.attributes.where(where)
     pace = _Pace(log)
 
