@@ -21,14 +21,14 @@ def command(runs_dir: Path, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    rows = [(run["path"], run["state"], run["started"], run["figures"] or run["error"]) for run in found]
+    rows = [(run["run"], run["state"], run["started"], run["figures"] or run["error"]) for run in found]
     show_table(("run", "state", "started", "test figures, or why it failed"), rows, empty=f"no runs in {runs_dir}")
 
 
 def _describe(folder: RunFolder) -> dict[str, Any]:
     status = folder.read_status()
     return {
-        "path": str(folder.path),
+        "run": str(folder.path),
         "state": status["state"],
         "started": status.get("started"),
         "finished": status.get("finished"),
