@@ -30,7 +30,7 @@ from embedkit._version import __version__
 from embedkit.config.model import TableConfig
 from embedkit.config.plan import ModelSpec
 from embedkit.errors import BundleError, UsageError
-from embedkit.files import atomic_folder, check_digests, remove_leftovers, tree_digests
+from embedkit.files import atomic_folder, check_digests, remove_leftovers, sealed, tree_digests, unsealed
 from embedkit.modelcard import model_card
 from embedkit.schema import Schema
 from embedkit.space import Space, canonical_json, digest
@@ -237,7 +237,7 @@ def save_bundle(
         (aside / METRICS).write_text(json.dumps(dict(metrics), indent=1, ensure_ascii=False) + "\n")
         (aside / CARD).write_text(model_card(meta.name, meta.version, schema, meta.spaces, metrics))
         content = meta.to_json() | {"files": tree_digests(aside)}
-        (aside / META).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        (aside / META).write_text(sealed(content))
     return read_meta(path)
 
 
@@ -282,7 +282,7 @@ def read_meta(path: Path | str) -> BundleMeta:
             raise BundleError(f"{file}: describes {data['kind']}, not a bundle")
         if data["format"] != FORMAT:
             raise BundleError(f"{file}: is of format {data['format']}, this embedkit reads {FORMAT}; use the version that wrote it")
-        return BundleMeta.from_json(data)
+        return BundleMeta.from_json(unsealed(data))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{file}: is damaged ({error}); copy or train the bundle again") from error
 

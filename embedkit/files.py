@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from embedkit.errors import DataError, EmbedkitError, UsageError
 
 _CHUNK = 1 << 20
+_SEAL = "digest"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXT = ("No space left on device", "Disk quota exceeded")
 
@@ -311,3 +314,25 @@ def check_digests(folder: Path | str, digests: dict[str, str]) -> str | None:
         if file_digest(path) != wanted:
             return f"{path}: its content is not what was written (another checksum): it is damaged or was changed"
     return None
+
+
+def sealed(data: Mapping[str, Any]) -> str:
+    """A JSON object as text with its own digest in it, so that ``unsealed`` notices when it was changed."""
+    return json.dumps({**data, _SEAL: _seal_of(data)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def unsealed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The object that ``sealed`` wrote, parsed, without its digest.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    rest = {key: value for key, value in data.items() if key != _SEAL}
+    if data.get(_SEAL) != _seal_of(rest):
+        raise ValueError("another checksum")
+    return rest
+
+
+def _seal_of(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 from embedkit.config.plan import Part
 from embedkit.embed.manifest import Embeddings, open_embeddings
 from embedkit.errors import BundleError, DataError, UsageError
-from embedkit.files import atomic_folder, locked, remove_leftovers, tree_digests, unmade_on_error
+from embedkit.files import atomic_folder, locked, remove_leftovers, sealed, tree_digests, unmade_on_error
 from embedkit.index.base import Index, IndexContext, Vectors
 from embedkit.index.bundle import (
     ATTRIBUTES,
@@ -192,7 +191,7 @@ def _meta(source: Embeddings, aside: Path, backend: Part, prefix: int | None, fo
 
 def _write_meta(aside: Path, meta: IndexMeta, tested: dict[str, float]) -> None:
     data = meta.to_json() | {"self_test": tested}
-    (aside / META).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    (aside / META).write_text(sealed(data))
 
 
 def self_test(index: IndexBundle, probes: int = PROBES) -> dict[str, float]:

@@ -23,7 +23,7 @@ import torch
 
 from embedkit.config.plan import Part
 from embedkit.errors import BundleError, UsageError
-from embedkit.files import check_digests
+from embedkit.files import check_digests, unsealed
 from embedkit.index.base import Index, IndexContext, Mask, Rows, Vectors
 from embedkit.index.exact import Exclude, exact_top_k
 from embedkit.index.filter import Attributes
@@ -89,8 +89,9 @@ class IndexMeta:
         """
         try:
             data = json.loads(path.read_text())
-            if data.pop("format") != FORMAT or data.pop("kind") != "index":
+            if data["format"] != FORMAT or data["kind"] != "index":
                 raise BundleError(f"{path}: is of another format than this version reads ({FORMAT}); build the index again")
+            data = {key: value for key, value in unsealed(data).items() if key not in ("format", "kind")}
             return cls(**{**data, "space": Space.from_json(data["space"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path}: is missing or damaged ({error}); build the index again") from error
