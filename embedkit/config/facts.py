@@ -57,7 +57,7 @@ def look_at(path: Path, name: str) -> TableFacts:
     """
     from embedkit.data.table import open_table
 
-    table = open_table(TableConfig(uri=str(path.resolve())), name, Path())
+    table = open_table(TableConfig(uri=str(path)), name, Path.cwd())
     sample = next(table.scan(None, table.units[:1]))[1].slice(0, SAMPLE)
     columns = {column: summarise(column, sample.column(column)) for column in table.columns}
     return TableFacts(name, path, table.rows, columns, _key(name, table, columns), table)
