@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +18,7 @@ from embedkit.embed.stream import embed
 from embedkit.errors import BundleError, DataError, SpaceMismatch, UsageError
 from embedkit.registry import Registry
 from embedkit.serve.encode import Embedder
+from embedkit.testing import kills
 from embedkit.testing.disk import tiny_disk
 from embedkit.testing.shop import make_bundle
 
@@ -73,7 +69,8 @@ def test_workers_share_the_units(bundle: Bundle, catalogue: Path, tmp_path: Path
 
 
 EMBED = """
-import os, sys, time
+import time
+import torch
 from embedkit.bundle import load_bundle
 from embedkit.embed.stream import embed
 from embedkit.embed.writer import PartWriter
@@ -84,45 +81,17 @@ def slowly(self, *arguments):
     time.sleep(0.1)
     plain(self, *arguments)
 PartWriter._write = slowly
-bundle = load_bundle(sys.argv[1], Host.load().registry)
-for line in sys.stdin:  # a child for each folder, so that torch is loaded once
-    if not os.fork():
-        print("child", os.getpid(), flush=True)
-        embed(bundle, line.strip(), table="*.parquet", base=sys.argv[2], log=lambda line: print(line, flush=True))
-        os._exit(0)
-    os.wait()
+torch.set_num_threads(1)
+embed(load_bundle(bundle, Host.load().registry), out, table="*.parquet", base=base)
 """
 
 
-@pytest.fixture(scope="module")
-def embedder(bundle: Bundle, catalogue: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that embeds the catalogue into each folder it is told."""
-    command = [sys.executable, "-W", "ignore", "-c", EMBED, str(bundle.path), str(catalogue)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    yield process
-    process.kill()
-    process.communicate()
-
-
 @pytest.mark.parametrize("delay", [0.0, 0.18, 0.33])
-def test_kill_and_resume_give_equal_files(
-    bundle: Bundle, catalogue: Path, tmp_path: Path, delay: float, embedder: subprocess.Popen[str]
-) -> None:
+def test_kill_and_resume_give_equal_files(bundle: Bundle, catalogue: Path, tmp_path: Path, delay: float) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     embed(bundle, whole, table="*.parquet", base=catalogue)
-    assert embedder.stdin is not None
-    assert embedder.stdout is not None
-    embedder.stdin.write(f"{killed}\n")
-    embedder.stdin.flush()
-    while not (line := embedder.stdout.readline()).startswith("child"):
-        assert line, "the embedder has ended"
-    child = int(line.split()[1])
-    assert "8 units" in embedder.stdout.readline()
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
-    while Path(f"/proc/{child}").exists():
-        time.sleep(0.01)
+    process = kills.start(EMBED, bundle=str(bundle.path), base=str(catalogue), out=str(killed))
+    assert kills.kill(process, after=delay, ready=(killed / "manifest.json").exists)
     assert not read_manifest(killed).complete
     assert len(list(killed.glob("part-*"))) < 8
     assert embed(bundle, killed, table="*.parquet", base=catalogue).complete

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,57 +15,28 @@ from embedkit.files import locked
 from embedkit.index.build import build_index
 from embedkit.index.bundle import IndexBundle
 from embedkit.registry import Registry
+from embedkit.testing import kills
 from embedkit.testing.conformance.index import unit_vectors
 from embedkit.testing.disk import tiny_disk
 
 BUILD = """
-import os, sys
 from embedkit.config.plan import Part
 from embedkit.host import Host
 from embedkit.index.build import build_index
 entry = Host.load().registry.entry("index", "hnsw")
-entry.load()
 part = Part(entry, entry.parse({"m": 8}, where="test"))
-for line in sys.stdin:  # a child for each pair of folders, so that everything is imported once
-    if not os.fork():
-        print("child", os.getpid(), flush=True)
-        embeddings, out = line.split()
-        while True:
-            build_index(embeddings, out, part, keep=[])
-    os.wait()
+while True:
+    build_index(embeddings, out, part, keep=[], threads=1)
 """
-
-
-@pytest.fixture(scope="module")
-def builder() -> Iterator[subprocess.Popen[str]]:
-    """A process that builds generation after generation in each folder it is told, until its child is killed."""
-    command, environment = [sys.executable, "-W", "ignore", "-c", BUILD], os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    yield process
-    process.kill()
-    process.communicate()
 
 
 @pytest.mark.parametrize("delay", [0.02, 0.25, 0.6])
 def test_kill_leaves_a_whole_generation(
-    embeddings: Callable[..., Path],
-    tmp_path: Path,
-    backend: Callable[..., Part],
-    registry: Registry,
-    delay: float,
-    builder: subprocess.Popen[str],
+    embeddings: Callable[..., Path], tmp_path: Path, backend: Callable[..., Part], registry: Registry, delay: float
 ) -> None:
     folder, out = embeddings(tmp_path / "e", unit_vectors(2_500, 16, 0)), tmp_path / "i"
     build_index(folder, out, backend(m=8), keep=[])
-    assert builder.stdin is not None
-    assert builder.stdout is not None
-    builder.stdin.write(f"{folder} {out}\n")
-    builder.stdin.flush()
-    child = int(builder.stdout.readline().split()[1])
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
-    while Path(f"/proc/{child}").exists():
-        time.sleep(0.01)
+    assert kills.kill(kills.start(BUILD, embeddings=str(folder), out=str(out)), after=delay)
     index = IndexBundle.open(out, registry)
     assert index.search(unit_vectors(3, 16, 1), 5)[0].shape == (3, 5)
     after = build_index(folder, out, backend(m=8), keep=[])
