@@ -6,6 +6,8 @@ PIP_ARGS ?=
 # Two workers halve the time of the suite on two cores; more than four gain little. PYTEST_ARGS="-k host" runs a part.
 WORKERS ?= 2
 PYTEST_ARGS ?=
+# BENCH_ARGS="train_step search" measures some of them again, BENCH_ARGS=--quick tries whether they run.
+BENCH_ARGS ?=
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
@@ -16,7 +18,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the sources"
-	@echo "make bench   measure times, memory and resumes (long)"
+	@echo "make bench   measure times, memory and resumes, and write docs/benchmarks.md: about fifteen minutes"
 	@echo "make clean   remove .venv and what the demo wrote"
 
 .venv/bin/python:
@@ -50,8 +52,16 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.bench
-	$(BIN)/python -m pytest -q -m bench -s tests/benchmarks
+# RecBole wants older libraries, so it has an environment of its own; without it that one comparison is left out, and the page says why.
+.venv-recbole/.done: .venv/bin/python constraints.txt
+	$(PYTHON) -m venv .venv-recbole
+	-(.venv-recbole/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) "$$(grep '^torch==' constraints.txt)" "numpy<2" \
+	  && .venv-recbole/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) "recbole==1.2.1" "numpy<2" "pandas<2.3") \
+	  > .venv-recbole/install.log 2>&1
+	@touch $@
+
+bench: .venv/.bench .venv-recbole/.done
+	$(BIN)/python tests/benchmarks/run.py $(BENCH_ARGS)
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .venv-recbole .bench demo

@@ -8,7 +8,7 @@ from pathlib import Path
 import hnswlib
 import numpy as np
 import torch
-from harness import Section, at_most, interleave, milliseconds
+from harness import Goal, Section, at_most, interleave, milliseconds
 
 from embedkit.api import build_index
 from embedkit.host import Host
@@ -55,9 +55,11 @@ def run(quick: bool) -> list[Section]:
             times = interleave({"embedkit": ours, "raw": theirs}, rounds)
             ratio = times.ratio("embedkit", "raw")
             each = [milliseconds(times.median(side) / repeat) for side in ("embedkit", "raw")]
-            other = "hnswlib" if name == "hnsw" else "torch"
             lines.append([name, *each, f"{BATCH * repeat / times.median('embedkit'):,.0f}", str(ratio)])
-            goals.append(at_most(f"batched search over raw {other}", ratio, LIMIT))
+            if name == "hnsw":
+                goals.append(at_most("batched search over raw hnswlib", ratio, LIMIT))
+            else:
+                goals.append(Goal("exact search over a plain torch product and topk", "-", str(ratio), None))
     text = TEXT.format(rows=rows, dim=DIM, batch=BATCH, k=K, threads=threads, ef=EF, rounds=rounds, repeat=repeat)
     return [Section("Batched search", text, ["index", "embedkit, a batch", "raw", "queries/s", "ratio"], lines, goals)]
 
