@@ -20,7 +20,7 @@ def register_losses(register: Any) -> None:
 
 @hookimpl
 def register_augmentations(register: Any) -> None:
-    """Register ``random_masking``, ``correlated_masking`` and ``field_masking``."""
+    """Register ``random_masking``, ``correlated_masking``, ``field_masking`` and ``value_dropout``."""
     register(
         "random_masking",
         "embedkit_itemrec.masking:RandomMasking",
@@ -38,6 +38,12 @@ def register_augmentations(register: Any) -> None:
         "embedkit_itemrec.masking:FieldMasking",
         config="embedkit_itemrec.configs:FieldMaskingConfig",
         summary="Views that hide the fields named for them.",
+    )
+    register(
+        "value_dropout",
+        "embedkit_itemrec.masking:ValueDropout",
+        config="embedkit_itemrec.configs:ValueDropoutConfig",
+        summary="A view without a random share of the values of lists and histories.",
     )
 
 

@@ -57,3 +57,12 @@ class FieldMaskingConfig(Config):
     """Fields that the first view hides."""
     second: list[FieldName] | None = None
     """Fields that the second view hides; left out when one view is made."""
+
+
+class ValueDropoutConfig(Config):
+    """Options of ``value_dropout``."""
+
+    fields: list[FieldName] = Field(min_length=1)
+    """List fields and histories that lose values."""
+    share: float = Field(0.5, gt=0, lt=1)
+    """Each value is left out with this probability, drawn anew for each batch."""

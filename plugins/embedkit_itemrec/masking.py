@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from embedkit.errors import UsageError
 from embedkit.views import Augmentation, AugmentationContext, Random, View
-from embedkit_itemrec.configs import FieldMaskingConfig, MaskingConfig
+from embedkit_itemrec.configs import FieldMaskingConfig, MaskingConfig, ValueDropoutConfig
 
 
 def hide(view: View, fields: Iterable[str]) -> View:
@@ -143,6 +143,35 @@ class FieldMasking(Augmentation):
     def __call__(self, view: View, random: Random) -> Sequence[View]:
         """One view a pattern."""
         return [hide(view, pattern) for pattern in self.patterns]
+
+
+class ValueDropout(Augmentation):
+    """Leaves out single values of ragged fields at random: a history seen in part, as denoising autoencoders of user histories see it
+    (Liang et al. 2018, Mult-DAE, section 2.3; from memory).
+    """
+
+    config: ValueDropoutConfig
+
+    def __init__(self, config: ValueDropoutConfig, *, context: AugmentationContext) -> None:
+        super().__init__(config, context=context)
+        if context.makes != 1:
+            raise UsageError(f"value_dropout makes one view, but {context.makes} are named in 'makes'")
+        require_fields(config.fields, context)
+
+    def __call__(self, view: View, random: Random) -> Sequence[View]:
+        """The view with the drawn values dropped, not replaced.
+
+        Raises:
+            UsageError: a field holds one value a row.
+        """
+        values = dict(view.hidden_values)
+        for name in self.config.fields:
+            column = view.batch.columns[name]
+            if not column.ragged:
+                raise UsageError(f"value_dropout: field '{name}' holds one value a row; name list fields or histories")
+            coins = _coins(column.values, self.config.share, random.local)
+            values[name] = coins if name not in values else values[name] | coins
+        return [replace(view, hidden_values=values, fill="drop")]
 
 
 def require_fields(names: Iterable[str], context: AugmentationContext) -> None:

@@ -9,8 +9,8 @@ from embedkit.data.columns import Column
 from embedkit.errors import UsageError
 from embedkit.schema import FieldSpec, Schema, Tower
 from embedkit.views import AugmentationContext, Random, View
-from embedkit_itemrec.configs import CorrelatedMaskingConfig, FieldMaskingConfig, RandomMaskingConfig
-from embedkit_itemrec.masking import CorrelatedMasking, FieldMasking, RandomMasking
+from embedkit_itemrec.configs import CorrelatedMaskingConfig, FieldMaskingConfig, RandomMaskingConfig, ValueDropoutConfig
+from embedkit_itemrec.masking import CorrelatedMasking, FieldMasking, RandomMasking, ValueDropout
 
 
 def schema_of(names, key=None, text=()):
@@ -108,6 +108,18 @@ def test_named_fields_are_hidden():
     masking = FieldMasking(FieldMaskingConfig(first=["id"], second=["a", "b"]), context=context_of(("id", "a", "b")))
     first, second = masking(view_of(("id", "a", "b")), random_of())
     assert (set(first.hidden), set(second.hidden)) == ({"id"}, {"a", "b"})
+
+
+def test_value_dropout_leaves_out_its_share_of_a_list_and_nothing_else():
+    view = View(Batch({"tags": Column(torch.arange(4000), torch.arange(0, 4001, 40)), "id": Column(torch.arange(100))}))
+    dropout = ValueDropout(ValueDropoutConfig(fields=["tags"], share=0.25), context=context_of(("id", "tags"), makes=1))
+    (seen,), (again,) = dropout(view, random_of()), dropout(view, random_of(1))
+    assert (set(seen.hidden_values), set(seen.hidden), seen.fill) == ({"tags"}, set(), "drop")
+    assert abs(seen.hidden_values["tags"].float().mean().item() - 0.25) < 0.03
+    assert not torch.equal(seen.hidden_values["tags"], again.hidden_values["tags"])
+    single = ValueDropout(ValueDropoutConfig(fields=["id"]), context=context_of(("id", "tags"), makes=1))
+    with pytest.raises(UsageError, match="field 'id' holds one value a row"):
+        single(view, random_of())
 
 
 def test_wrong_uses_are_told():
