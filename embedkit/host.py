@@ -220,9 +220,11 @@ class Host:
         self._infos[owner.plugin] = PluginInfo(owner, "failed", self._infos[owner.plugin].source, message)
         warnings.warn(message, stacklevel=2)
 
-    def _why_missing(self, plugin: str) -> str | None:
+    def _why_missing(self, plugin: str, distribution: str | None) -> str | None:
         info = self._infos.get(plugin)
-        if info is None or info.state == "loaded":
+        if info is None:
+            return "install it" if distribution else f"there is no plugin called '{plugin}' here; give its file with -p {plugin}.py"
+        if info.state == "loaded":
             return None
         return info.error if info.state == "failed" else f"plugin '{plugin}' is switched off"
 

@@ -125,14 +125,15 @@ class Registry:
     Args:
         kinds: the kinds there are.
         fill: called once with a kind when it is first needed; returns the entries of all plugins.
-        missing: called with a plugin's name; says why that plugin is not here when a load failed, else None.
+        missing: called with a plugin's name, and the distribution that a file recorded for it, if any; says why that plugin is not here
+            and what to do, or None when it is.
     """
 
     def __init__(
         self,
         kinds: Sequence[str],
         fill: Callable[[str], Iterable[Entry]],
-        missing: Callable[[str], str | None] = lambda plugin: None,
+        missing: Callable[[str, str | None], str | None] = lambda plugin, distribution: None,
     ) -> None:
         self.kinds = tuple(kinds)
         self._fill = fill
@@ -175,13 +176,12 @@ class Registry:
             candidates = ", ".join(f"'{entry.qualified}' ({entry.owner.distribution or 'one file'})" for entry in found)
             raise UsageError(f"{kind} '{name}' is registered by more than one plugin: write one of {candidates}")
         plugin = name.partition(":")[0] if ":" in name else ""
-        reason = self._missing(plugin) if plugin else None
-        if distribution is not None:
-            wanted = f"needs {kind} {name} from {distribution} {version}".rstrip()
-            raise PluginError(f"{wanted}: {reason}" if reason else f"{wanted}: install it")
-        if reason:
-            raise PluginError(f"{kind} '{name}': {reason}")
+        reason = self._missing(plugin, distribution) if plugin else None
         names = [entry.name for entry in entries] + [entry.qualified for entry in entries]
+        if distribution is not None:
+            raise PluginError(f"needs {kind} {name} from {distribution} {version or ''}".rstrip() + f": {reason or 'install it'}")
+        if reason:
+            raise PluginError(f"needs {kind} {name}: {reason}{suggest(name, names)}")
         raise UsageError(f"there is no {kind} called '{name}'{suggest(name, names)}; `embedkit components {kind}` lists them")
 
 

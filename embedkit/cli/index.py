@@ -50,11 +50,11 @@ def command(
     backend = {"use": entry.qualified, **settings}
     built = api.build_index(embeddings, out, backend=backend, host=state.host, keep=columns, threads=threads, log=printer())
     found = {"index": str(out), "generation": built.generation, "rows": built.rows, "backend": entry.qualified, "prefix": built.meta.prefix}
-    found |= dict(built.meta.self_test)
+    found |= dict(built.meta.self_test) | {"probes": int(built.meta.self_test["probes"])}
     if as_json:
         show_json(found)
         return
-    show_pairs(found)
+    show_pairs(given(**found))
     click.echo(f"next: embedkit search {out} --id ID")
 
 

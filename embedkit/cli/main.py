@@ -115,8 +115,9 @@ def main(args: Sequence[str] | None = None) -> int:
     showwarning = warnings.showwarning
     warnings.showwarning = _show_warning
     try:
-        cli.main(args=arguments, prog_name="embedkit", standalone_mode=False, obj=state)
+        code = cli.main(args=arguments, prog_name="embedkit", standalone_mode=False, obj=state)
         sys.stdout.flush()
+        return code if isinstance(code, int) else 0  # click gives the code of a command that ended itself with Exit
     except click.exceptions.Exit as done:
         return done.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -148,7 +149,6 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
     finally:
         warnings.showwarning = showwarning
-    return 0
 
 
 def _say(text: str) -> None:

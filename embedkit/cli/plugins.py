@@ -13,6 +13,8 @@ from embedkit.cli.state import State, pass_state
 @pass_state
 def command(state: State, as_json: bool) -> None:
     """List plugins: name, state, distribution, hooks; and why one failed."""
+    for kind in state.registry.kinds:
+        state.registry.entries(kind)  # so that a plugin that fails to register is told, too
     found = state.host.plugins()
     if as_json:
         show_json(

@@ -12,6 +12,7 @@ from typing import Any
 
 from embedkit.component import Component, Config
 from embedkit.config.model import RunConfig
+from embedkit.errors import EmbedkitError
 from embedkit.registry import Entry, Registry
 from embedkit.schema import Schema
 
@@ -43,7 +44,10 @@ class Part:
         Raises:
             PluginError: the plugin is not here: ``needs encoder acme:bert from acme-embeds 0.3``.
         """
-        entry = registry.entry(kind, data["use"], distribution=data.get("distribution"), version=data.get("version"))
+        try:
+            entry = registry.entry(kind, data["use"], distribution=data.get("distribution"), version=data.get("version"))
+        except EmbedkitError as error:
+            raise type(error)(f"{where}: {error}") from error
         return cls(entry, entry.parse(data["options"], where=where))
 
 

@@ -14,6 +14,11 @@ def register_indexes(register: Any) -> None:
         "hnsw",
         "embedkit_hnsw.hnsw:HnswIndex",
         config="embedkit_hnsw.configs:HnswConfig",
-        summary="hierarchical navigable small world graph",
+        summary="A hierarchical navigable small-world graph.",
     )
-    register("exact", "embedkit_hnsw.exact:ExactIndex", config="embedkit_hnsw.configs:ExactConfig", summary="compares with every vector")
+    register(
+        "exact",
+        "embedkit_hnsw.exact:ExactIndex",
+        config="embedkit_hnsw.configs:ExactConfig",
+        summary="Every vector, compared with exactly.",
+    )
