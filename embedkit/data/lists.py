@@ -53,6 +53,8 @@ def read_lists(values: pa.Array, spec: FieldSpec, *, separator: str | None = Non
     if t.is_null(kind):
         none = np.zeros(len(values), dtype=np.bool_)
         return Lists(pa.nulls(0), np.zeros(len(values) + 1, dtype=np.int64), none, 0)
+    if t.is_string_view(kind):  # Arrow splits and filters no views yet
+        return read_lists(values.cast(pa.large_string()), spec, separator=separator)
     if separator is not None and (t.is_string(kind) or t.is_large_string(kind)):
         parts = pc.split_pattern(values, separator)
         values = pc.if_else(pc.equal(values, ""), pa.scalar([], parts.type), parts)
@@ -60,6 +62,8 @@ def read_lists(values: pa.Array, spec: FieldSpec, *, separator: str | None = Non
         hint = ", or text with the option separator" if spec.type == "categories" else ""
         raise BadValue.of_type(spec, values, f"a list of values{hint}")
     members = values.flatten()
+    if t.is_string_view(members.type):
+        members = members.cast(pa.large_string())
     lengths = np.asarray(pc.list_value_length(values).fill_null(0), dtype=np.int64)
     present = np.asarray(values.is_valid())
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
