@@ -1,6 +1,6 @@
 """Every hook that a plugin may implement.
 
-Hooks register and announce; they never compute, and none stops at the first result (walls 3). Order, weights and wiring stand in the
+Hooks register and announce; they never compute, and none stops at the first result. Order, weights and wiring stand in the
 run file, so the order in which plugins load never changes what a run means.
 
 A *registration hook* is called with one argument, ``register``::

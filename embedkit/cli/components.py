@@ -45,7 +45,7 @@ def _show_one(entry: Entry, as_json: bool) -> None:
         return
     click.echo(f"{entry.kind} {entry.qualified}: {entry.summary}")
     click.echo(f"from {entry.owner}\n")
-    rows = [(o["name"], o["type"], "required" if o["required"] else _toml(o["default"]), o["help"]) for o in found["options"]]
+    rows = [(o["name"], o["type"], "required" if o["required"] else default_text(o["default"]), o["help"]) for o in found["options"]]
     show_table(("option", "type", "default", "what it is"), rows, empty="has no options")
 
 
@@ -73,7 +73,8 @@ def _json_default(value: Any) -> Any:
     return value.model_dump(mode="json", by_alias=True) if hasattr(value, "model_dump") else value
 
 
-def _toml(value: Any) -> str:
+def default_text(value: Any) -> str:
+    """A default as a run file would say it; nothing for None."""
     if value is None:
         return ""
     return json.dumps(value, default=str) if not isinstance(value, float) else f"{value:g}"

@@ -1,8 +1,12 @@
-"""The reference page of the command line, made from the commands' own help: ``python -m embedkit.cli.docs > docs/cli.md``."""
+"""The reference pages: of the command line, made from the commands' own help, of hooks and of components.
+
+``python -m embedkit.cli.docs > docs/cli.md``, and the same with ``hooks`` or ``components`` behind it for these pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -50,5 +54,16 @@ def _context(command: click.Command, name: str, parent: click.Context | None) ->
     return click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
 
 
+def main(name: str) -> str:
+    """A page by its name: ``cli``, ``hooks`` or ``components``."""
+    from embedkit.cli.reference import components_page, hooks_page
+    from embedkit.host import Host
+
+    made: dict[str, Callable[[], str]] = {"cli": page, "hooks": hooks_page, "components": lambda: components_page(Host.load().registry)}
+    if name not in made:
+        raise SystemExit(f"there is no page '{name}'; there are {', '.join(made)}")
+    return made[name]()
+
+
 if __name__ == "__main__":
-    click.echo(page(), nl=False)
+    click.echo(main(*sys.argv[1:2] or ["cli"]), nl=False)
