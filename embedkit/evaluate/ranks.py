@@ -9,6 +9,7 @@ whatever the chunk's size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def full_ranking(
         scores = score(lo, hi)
         if tuple(scores.shape) != (hi - lo, items):
             raise ValueError(f"want scores of shape {(hi - lo, items)}, found {tuple(scores.shape)}")
-        if bool(torch.isnan(scores).any()):
+        if bool(torch.isnan(scores.sum())) and bool(torch.isnan(scores).any()):  # the sum of inf and -inf is no number either
             raise ValueError(f"a score of the queries {lo} to {hi - 1} is not a number")
         _exclude(scores, seen, lo, hi)
         where = slice(int(targets[1][lo]), int(targets[1][hi]))
@@ -170,7 +171,7 @@ def _single(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, first: int
     """Places of at most one relevant item a query: compare every score with it."""
     rows = scores if len(query) == len(scores) else scores.index_select(0, query)
     matches = rows == own.unsqueeze(1)
-    higher, equal = torch.count_nonzero(rows > own.unsqueeze(1), 1), torch.count_nonzero(matches, 1)
+    higher, equal = _true(rows > own.unsqueeze(1)), _true(matches)
     position = torch.zeros_like(query)
     tied = torch.nonzero((equal > 1) & (own > -torch.inf)).squeeze(1)
     if len(tied):
@@ -181,36 +182,63 @@ def _single(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, first: int
     return _Places(higher, equal, position)
 
 
-def _several(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, first: int, seed: int) -> _Places:
-    """Places of any number of relevant items a query: sort each score into the buckets between its query's r relevant ones.
+def _true(mask: Tensor) -> Tensor:
+    """How many are true in each row, int64 [q]; as bytes, which takes a third of the time of summing bools."""
+    return mask.view(torch.uint8).sum(1, dtype=torch.int32).long()
 
-    That takes M log r a query instead of M r. Scores equal to a relevant one are few, and are sorted by their keys.
-    """
-    q, items = scores.shape
-    count = torch.bincount(query, minlength=q)
-    slot = torch.arange(len(query), device=query.device) - (torch.cumsum(count, 0) - count)[query]
-    thresholds = torch.full((q, int(count.max())), torch.inf, dtype=scores.dtype, device=scores.device)
-    thresholds[query, slot] = own
-    thresholds = torch.sort(thresholds, dim=1).values
-    below = torch.searchsorted(thresholds, scores, out_int32=True)
-    up_to = torch.searchsorted(thresholds, scores, right=True, out_int32=True)
-    level = torch.searchsorted(thresholds[query], own.unsqueeze(1)).squeeze(1)
-    higher = _above(below, thresholds.shape[1])[query, level]
-    equal = _above(up_to, thresholds.shape[1])[query, level] - higher
-    row, other = torch.nonzero((below != up_to) & (scores > -torch.inf), as_tuple=True)
-    stream = _streams(torch.arange(first, first + q, device=row.device), seed)
-    place = _order_in_groups(row * (items + 1) + below[row, other], _keys(stream[row], other))
-    at = torch.searchsorted(row * items + other, query * items + item)
-    position = torch.where(own > -torch.inf, place[at.clamp(max=len(place) - 1)], 0) if len(place) else torch.zeros_like(at)
+
+def _several(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, first: int, seed: int) -> _Places:
+    """Places of any number of relevant items a query: look them up among the query's sorted scores."""
+    higher, equal = _counts(scores, query, own)
+    position = torch.zeros_like(query)
+    tied = torch.nonzero((equal > 1) & (own > -torch.inf)).squeeze(1)
+    if len(tied):
+        position[tied] = _positions(scores, query[tied], item[tied], own[tied], first, seed)
     return _Places(higher, equal, position)
 
 
-def _above(bucket: Tensor, width: int) -> Tensor:
-    """How many of a query's scores fell behind each of its ascending thresholds; [q, width]."""
-    q = len(bucket)
-    flat = bucket + torch.arange(q, dtype=torch.int32, device=bucket.device).unsqueeze(1) * (width + 1)
-    counts = torch.bincount(flat.flatten(), minlength=q * (width + 1)).view(q, width + 1)
-    return counts[:, 1:].flip(1).cumsum(1).flip(1)
+def _counts(scores: Tensor, query: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """How many scores of its query are above, and how many equal to, each relevant item's, [R] each."""
+    wanted, slot = _by_query(query, own, len(scores))
+    ascending = _ascending(scores)
+    below = torch.searchsorted(ascending, wanted)[query, slot]
+    up_to = torch.searchsorted(ascending, wanted, right=True)[query, slot]
+    return scores.shape[1] - up_to, up_to - below
+
+
+def _by_query(query: Tensor, own: Tensor, queries: int) -> tuple[Tensor, Tensor]:
+    """Relevant scores as a matrix [q, r], padded with inf, and the column of each; ``query`` ascends."""
+    count = torch.bincount(query, minlength=queries)
+    slot = torch.arange(len(query), device=query.device) - (torch.cumsum(count, 0) - count)[query]
+    matrix = torch.full((queries, int(count.max())), torch.inf, dtype=own.dtype, device=own.device)
+    matrix[query, slot] = own
+    return matrix, slot
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    """Each row sorted. On a CPU numpy's sort, which uses vector instructions: six times as fast as torch's."""
+    if scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):
+        return torch.sort(scores, dim=1).values
+    rows = scores.detach().numpy().copy()
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda part: part.sort(axis=1), np.array_split(rows, threads)))
+    return torch.from_numpy(rows)
+
+
+def _positions(scores: Tensor, query: Tensor, item: Tensor, own: Tensor, first: int, seed: int) -> Tensor:
+    """Places of tied relevant items among the equal scores of their query, by key.
+
+    Each score is sorted into the buckets between its query's relevant ones. Those equal to one are few, and are sorted by their keys.
+    """
+    queries, query = torch.unique_consecutive(query, return_inverse=True)
+    within, items = scores.index_select(0, queries), scores.shape[1]
+    thresholds = torch.sort(_by_query(query, own, len(queries))[0], dim=1).values
+    below = torch.searchsorted(thresholds, within)
+    row, other = torch.nonzero(torch.nn.functional.pad(thresholds, (0, 1), value=torch.inf).gather(1, below) == within, as_tuple=True)
+    stream = _streams(queries + first, seed)
+    place = _order_in_groups(row * (items + 1) + below[row, other], _keys(stream[row], other))
+    return place[torch.searchsorted(row * items + other, query * items + item)]
 
 
 def _order_in_groups(group: Tensor, key: Tensor) -> Tensor:
