@@ -78,10 +78,11 @@ def _chunk(queries: Vectors, vectors: Vectors, k: int, rows: Rows | None, exclud
     best = torch.empty((len(queries), 0), dtype=torch.float32)
     place = torch.empty((len(queries), 0), dtype=torch.int64)
     places, of_query = _places(rows, exclude)
+    held = torch.empty(len(queries) * min(step, total))  # used again for every block: fresh pages cost more than the products
     for start in range(0, total, step):
         stop = min(total, start + step)
         block = vectors[start:stop] if rows is None else vectors[rows[start:stop]]
-        scores = q @ _read_only(block).T
+        scores = torch.mm(q, _read_only(block).T, out=held[: len(queries) * len(block)].view(len(queries), len(block)))
         if len(places):
             here = (places >= start) & (places < stop)
             scores[of_query[here], places[here] - start] = -torch.inf
