@@ -40,6 +40,8 @@ class RetrievalConfig(Config):
     """item_knn: similar items kept for each item."""
     group: FieldName | None = None
     """history_and_group: the category field that says which group a query belongs to."""
+    own_weight: float = Field(1.0, ge=0)
+    """history_and_group: in how many events of the group one event of the query's own history counts."""
 
     @model_validator(mode="after")
     def _group(self) -> RetrievalConfig:

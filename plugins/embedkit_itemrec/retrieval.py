@@ -87,7 +87,7 @@ class Retrieval(Evaluator):
         if name == "item_knn":
             return kinds.ItemKnn(data, self.config.neighbors)
         if name == "history_and_group":
-            return kinds.HistoryAndGroup(data, group_codes(store, task.events, self.config.group))
+            return kinds.HistoryAndGroup(data, group_codes(store, task.events, self.config.group), self.config.own_weight)
         plain: dict[str, type[kinds.Popularity] | type[kinds.RepeatLast] | type[kinds.Markov]]
         plain = {"popularity": kinds.Popularity, "repeat_last": kinds.RepeatLast, "markov": kinds.Markov}
         kind = plain[name]
