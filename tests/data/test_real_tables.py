@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -17,18 +16,10 @@ from embedkit.config.model import StreamConfig
 from embedkit.data.windows import Windows
 from embedkit.errors import UsageError
 
-SHARED = Path(os.environ.get("EMBEDKIT_SHARED", Path(__file__).parents[3] / "shared")) / "datasets"
 SALES = "invoice_no NOT LIKE 'C%' AND quantity > 0 AND unit_price > 0 AND customer_id IS NOT NULL"
 
 
-def folder(name: str) -> Path:
-    path = SHARED / name
-    if not path.is_dir():
-        pytest.skip(f"no prepared copy of {name}: set EMBEDKIT_SHARED to the folder that holds datasets/{name}")
-    return path
-
-
-def test_movielens_has_no_order_so_histories_are_sets():
+def test_movielens_has_no_order_so_histories_are_sets(shared_datasets):
     tables = {
         "movies": {"uri": "movies.parquet", "key": "movie_id"},
         "events": {
@@ -39,7 +30,7 @@ def test_movielens_has_no_order_so_histories_are_sets():
         },
     }
     fields = [category("movie_id", "movies", domain="movie", role="key"), history(domain="movie", max_length=200)]
-    store = open_prepared(folder("movielens_1m"), tables, fields)
+    store = open_prepared(shared_datasets / "movielens_1m", tables, fields)
     events = store.events["events"]
     assert (events.rows, events.users, store.tables["movies"].rows) == (1_000_209, 6_040, 3_883)
     assert np.allclose(np.bincount(events.split) / events.rows, [0.7, 0.1, 0.2], atol=0.002)
@@ -53,7 +44,7 @@ def test_movielens_has_no_order_so_histories_are_sets():
     assert told.lengths().tolist() == np.minimum(train[events.user[rows]] - 1, 200).tolist()
 
 
-def test_online_retail_has_almost_no_order_within_an_invoice():
+def test_online_retail_has_almost_no_order_within_an_invoice(shared_datasets):
     tables = {
         "items": {
             "uri": "transactions.parquet",
@@ -70,7 +61,7 @@ def test_online_retail_has_almost_no_order_within_an_invoice():
         },
     }
     fields = [category("stock_code", "items", domain="item", role="key"), history(table="sales", max_length=50)]
-    store = open_prepared(folder("online_retail"), tables, fields)
+    store = open_prepared(shared_datasets / "online_retail", tables, fields)
     events = store.events["sales"]
     assert (events.rows, store.tables["items"].rows, events.users) == (397_884, 3_665, 4_338)
     first = events.before[events.by_user] == np.arange(len(events.by_user))
@@ -85,7 +76,7 @@ def test_online_retail_has_almost_no_order_within_an_invoice():
         Windows(store, "sales", ["history"], where="streams.main")
 
 
-def test_amazon_beauty_windows_are_the_published_sequences():
+def test_amazon_beauty_windows_are_the_published_sequences(shared_datasets):
     tables = {
         "items": {"uri": "item_attributes.parquet", "key": "item_id"},
         "events": {
@@ -97,7 +88,7 @@ def test_amazon_beauty_windows_are_the_published_sequences():
         },
     }
     fields = [category("item_id", "items", domain="item", role="key"), history(max_length=50)]
-    store = open_prepared(folder("amazon_beauty"), tables, fields)
+    store = open_prepared(shared_datasets / "amazon_beauty", tables, fields)
     events = store.events["events"]
     assert (events.rows, events.users, store.tables["items"].rows) == (198_502, 22_363, 12_101)
     assert events.strict

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import http.server
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,18 +47,6 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-@pytest.fixture(scope="session")
-def shared_datasets() -> Path:
-    """The folder of prepared data sets, or a skip."""
-    places = [Path(os.environ["EMBEDKIT_SHARED"])] if "EMBEDKIT_SHARED" in os.environ else []
-    repository = Path(__file__).resolve().parents[3]
-    places += [repository.parent / "shared", repository / "shared"]
-    for place in places:
-        if (place / "datasets").is_dir():
-            return place / "datasets"
-    pytest.skip("no prepared data sets here: set EMBEDKIT_SHARED to the folder that holds datasets/")
 
 
 @pytest.fixture

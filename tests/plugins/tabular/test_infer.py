@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,8 +19,6 @@ TYPES = {
     "text": TextOptions,
     "sequence": SequenceOptions,
 }
-
-SHARED = Path(os.environ.get("EMBEDKIT_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "datasets"
 
 
 def best(column: ColumnSummary) -> str:
@@ -88,11 +83,8 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("file", EXPECTED)
-def test_real_tables(file):
-    path = SHARED / file
-    if not path.exists():
-        pytest.skip(f"{path} is not here; EMBEDKIT_SHARED names the folder that holds datasets/")
-    head = next(pq.ParquetFile(path).iter_batches(SAMPLE))
+def test_real_tables(file, shared_datasets):
+    head = next(pq.ParquetFile(shared_datasets / file).iter_batches(SAMPLE))
     for kind, columns in EXPECTED[file].items():
         for column in columns.split():
             assert best(summarise(column, head.column(column))) == kind, column

@@ -1,7 +1,8 @@
-"""A shop's bundle, made once."""
+"""What several rooms' tests need: a shop's bundle, made once, and the prepared data sets."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle(shop: Path, registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_bundle(shop, registry, tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def shared_datasets() -> Path:
+    """The folder of prepared data sets, or a skip."""
+    places = [Path(os.environ["EMBEDKIT_SHARED"])] if "EMBEDKIT_SHARED" in os.environ else []
+    repository = Path(__file__).resolve().parents[1]
+    places += [repository.parent / "shared", repository / "shared"]
+    for place in places:
+        if (place / "datasets").is_dir():
+            return place / "datasets"
+    pytest.skip("no prepared data sets here: set EMBEDKIT_SHARED to the folder that holds datasets/")
