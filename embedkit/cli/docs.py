@@ -51,7 +51,10 @@ def _helps() -> Iterator[tuple[str, str]]:
 
 
 def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
-    return click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
+    # The group's own settings: click keeps a command's help option once it is made, so without them the page would depend on whether a
+    # command ran before in this process.
+    names = cli.context_settings["help_option_names"]
+    return click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH, help_option_names=names)
 
 
 def main(name: str) -> str:
