@@ -121,13 +121,21 @@ def _with_events(guess: Guess, events: Events, named: Mapping[str, Mapping[str, 
     count = events.table.columns[events.item].unique if guess.grouped is not None else guess.items.rows
     cutoffs = [10, 50] if count >= 100 else [max(1, min(10, count // 5))]
     stream = {"table": events.table.name, "rows": "events", "sampler": "shuffle", "size": size}
-    loss = {"use": "sampled_softmax", "query": "user", "target": "item", "correct_popularity": True, "temperature": 0.07}
+    streams = {"main": stream, "catalogue": {"table": items, "sampler": "uniform", "size": _batch(count)}}
+    loss = {
+        "use": "sampled_softmax",
+        "query": "user",
+        "target": "item",
+        "correct_popularity": True,
+        "temperature": 0.07,
+        "negatives": "catalogue",  # else nothing would rank items without events below the others
+    }
     repeats = events.repeats > 0.05
     why = f"{events.repeats:.0%} of the events repeat an earlier one of the same user and item"
     return [
         *_field_lines(guess, named),
         *_towers({"item": item, "user": user}),
-        *_stage(stream, [], [loss], {"metric": f"ndcg@{cutoffs[0]}", "patience": 3}),
+        *_stage(streams, [], [loss], {"metric": f"ndcg@{cutoffs[0]}", "patience": 3}),
         "",
         "[[evaluate]]",
         'use = "retrieval"',
@@ -157,7 +165,7 @@ def _alone(guess: Guess, named: Mapping[str, Mapping[str, Any]]) -> list[str]:
         *_field_lines(guess, shown),
         "# Leave out what must not shape the vectors, such as the label of a later task.",
         *_towers({"item": features}),
-        *_stage(stream, [view], [loss], validate),
+        *_stage({"main": stream}, [view], [loss], validate),
         *_index(),
     ]
 
@@ -166,8 +174,11 @@ def _towers(towers: Mapping[str, Sequence[str]]) -> list[str]:
     return ["", "[towers]", *(f"{name} = {_toml(list(fields))}" for name, fields in towers.items()), "", "[model]", "dim = 64"]
 
 
-def _stage(stream: Mapping[str, Any], views: Sequence[Any], losses: Sequence[Any], validate: Mapping[str, Any] | None) -> list[str]:
-    lines = ["", "[[stages]]", 'use = "train"', "epochs = 10", f"streams.main = {_toml(stream)}"]
+def _stage(
+    streams: Mapping[str, Mapping[str, Any]], views: Sequence[Any], losses: Sequence[Any], validate: Mapping[str, Any] | None
+) -> list[str]:
+    lines = ["", "[[stages]]", 'use = "train"', "epochs = 10"]
+    lines += [f"streams.{name} = {_toml(stream)}" for name, stream in streams.items()]
     if views:
         lines.append(f"views = [{', '.join(_toml(view) for view in views)}]")
     lines.append(f"losses = [{', '.join(_toml(loss) for loss in losses)}]")
