@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from embedkit import files
 from embedkit.errors import DataError, UsageError
+from embedkit.files import sealed, unmade_on_error, unsealed
 from embedkit.testing.disk import tiny_disk
 
 
@@ -108,3 +110,42 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no space left"):
             files.append_line(disk / "lines", "y" * 1_000_000)
         assert files.read_lines(disk / "lines") == ["first"]
+
+
+def test_a_sealed_object_notices_any_change():
+    text = sealed({"name": "a", "numbers": [1, 2.5, None], "inner": {"ü": True}})
+    assert unsealed(json.loads(text)) == {"name": "a", "numbers": [1, 2.5, None], "inner": {"ü": True}}
+    for changed in (text.replace("2.5", "2.6"), text.replace('"a"', '"b"'), text.replace('"digest"', '"digits"')):
+        with pytest.raises(ValueError, match="another checksum"):
+            unsealed(json.loads(changed))
+
+
+def _fail(folder, error, keep=False):
+    def work():
+        with unmade_on_error(folder, keep=lambda: keep):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "x").write_text("begun")
+            raise error
+
+    with pytest.raises(type(error)):
+        work()
+
+
+def test_a_folder_that_an_error_ends_is_unmade(tmp_path):
+    _fail(tmp_path / "a" / "b" / "c", DataError("bad"))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    _fail(tmp_path / "empty", DataError("bad"))
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path):
+    _fail(tmp_path / "kept", DataError("bad"), keep=True)
+    _fail(tmp_path / "interrupted", KeyboardInterrupt())
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine").write_text("mine")
+    _fail(tmp_path / "used", DataError("bad"))
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "interrupted", "interrupted/x", "kept", "kept/x", "used", "used/mine", "used/x",
+    ]  # fmt: skip

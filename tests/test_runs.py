@@ -64,3 +64,14 @@ def test_runs_are_listed_by_start_and_other_folders_passed_over(tmp_path):
 def test_what_is_no_run_folder_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match="run folder"):
         RunFolder.open(tmp_path / name)
+
+
+def test_a_folder_may_be_discarded_with_the_root_that_was_made_for_it(tmp_path):
+    first = RunFolder.create(tmp_path / "runs", "shop", 0)
+    second = RunFolder.create(tmp_path / "runs", "shop", 0)
+    first.discard()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["shop-s0-002"]
+    second.discard()
+    assert (tmp_path / "runs").is_dir(), "it was there when this run began"
+    RunFolder.create(tmp_path / "others", "shop", 0).discard()
+    assert not (tmp_path / "others").exists()

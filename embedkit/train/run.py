@@ -70,26 +70,28 @@ def train_run(
             before its first checkpoint leaves no folder.
         KeyboardInterrupt: it was asked to stop; ``resume`` goes on.
     """
+    started = False
     try:
-        return _announced(plan, folder, host, resume, log)
+        with folder.running():
+            started = True
+            return _announced(plan, folder, host, resume, log)
     except EmbedkitError:
-        if not resume and not any(folder.checkpoints.glob("stage-*")):
+        if started and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
             folder.discard()
         raise
 
 
 def _announced(plan: Plan, folder: RunFolder, host: Host, resume: bool, log: Callable[[str], Any]) -> RunResult:
-    """Run with the status kept right, and tell plugins of the end."""
+    """Run, and tell plugins of the end."""
     error: BaseException | None = None
-    host.require(plan.config.plugins.require)
-    with folder.running():
-        try:
-            return _Run(plan, folder, host, resume, log).run()
-        except BaseException as found:
-            error = found
-            raise
-        finally:
-            host.announce("run_finished", run=folder, error=error)
+    try:
+        host.require(plan.config.plugins.require)
+        return _Run(plan, folder, host, resume, log).run()
+    except BaseException as found:
+        error = found
+        raise
+    finally:
+        host.announce("run_finished", run=folder, error=error)
 
 
 class _Run:

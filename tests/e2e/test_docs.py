@@ -37,7 +37,7 @@ def resolved(data, *plugins):
     return resolve(parse_run(data, where="guide"), host.registry, base=ROOT, where="guide")
 
 
-@pytest.mark.parametrize("page", ["cli", "hooks", "components"])
+@pytest.mark.parametrize("page", ["hooks", "components"])
 def test_reference_pages_say_what_the_code_says(page):
     from embedkit.cli.docs import main
 
