@@ -26,9 +26,9 @@ INTERPRETER = Path(os.environ.get("EMBEDKIT_RECBOLE_PYTHON", ROOT / ".venv-recbo
 TEXT = """The same score matrix and relevant items for both, in two processes that take turns. embedkit: `full_ranking` (the rank of every
 relevant item among all items, ties in random order, chunks within its memory budget) and all metrics from the ranks, a value a query.
 RecBole {version} (numpy {numpy}, its own environment): `Collector.eval_batch_collect` (top 20, positives as a dense matrix) and
-`Evaluator.evaluate`, with as many queries a batch as embedkit takes at a time (its default `eval_batch_size` of 4,096 scores would make
-batches of one query, which is slower). Metrics: {metrics} at {ks}. Recall, NDCG, MRR and hit rate agree to 1e-6 before a time counts; MAP is left out of the comparison
-since RecBole divides by min(relevant items, k) and embedkit, as trec_eval, by the relevant items."""
+`Evaluator.evaluate`, with as many queries a batch as embedkit takes at a time; its default `eval_batch_size` of 4,096 scores would make
+batches of one query, which is slower. Metrics: {metrics} at {ks}. Recall, NDCG, MRR and hit rate agree to 1e-6 before a time counts; MAP
+is not compared by value, since RecBole divides by min(relevant items, k) and embedkit, as trec_eval, by the relevant items."""
 
 
 def run(quick: bool) -> list[Section]:
