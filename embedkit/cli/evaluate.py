@@ -22,23 +22,10 @@ from embedkit.cli.state import State, pass_state
 @pass_state
 def command(state: State, /, rundir: Path, split: Literal["valid", "test"], every: bool, as_json: bool, **compute: Any) -> None:
     """Measure the bundle of the run in RUNDIR, beside baselines, with 95% intervals; evaluation.json is brought up to date."""
-    import torch
-
-    from embedkit.bundle import load_bundle
+    from embedkit import api
     from embedkit.cli.figures import show_estimates
-    from embedkit.data.store import Store
-    from embedkit.evaluate.run import evaluate_run, write_evaluation
-    from embedkit.launch import reopen
-    from embedkit.train.compute import autocast_type, set_up
 
-    plan, folder = reopen(rundir, state.host, compute=given(**compute))
-    device = set_up(plan.config.compute)
-    bundle = load_bundle(folder.bundle, state.registry)
-    store = Store.open(plan, log=printer())
-    store.use(bundle.codecs)
-    precision = autocast_type(plan.config.compute) or torch.float32
-    estimates = evaluate_run(plan, bundle.model.to(device), store, split=split, folder=folder, device=device, precision=precision)
-    write_evaluation(folder, estimates, plan=plan, split=split)
+    estimates = api.evaluate(rundir, split=split, compute=given(**compute), host=state.host, log=printer())
     if as_json:
         show_json([dataclasses.asdict(estimate) for estimate in estimates])
         return
