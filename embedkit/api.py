@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from embedkit.evaluate.compare import Comparison
     from embedkit.index.bundle import IndexBundle
     from embedkit.registry import Registry
-    from embedkit.train.run import RunResult
+    from embedkit.training.run import RunResult
 
 __all__ = [
     "Embedder",
@@ -266,7 +266,7 @@ def train(
         PluginError: a plugin is missing or broken.
     """
     from embedkit.launch import prepare, reopen
-    from embedkit.train.run import train_run
+    from embedkit.training.run import train_run
 
     host = _host(host, plugins)
     if resume:
@@ -307,7 +307,7 @@ def evaluate(
     from embedkit.data.store import Store
     from embedkit.evaluate.run import evaluate_run, write_evaluation
     from embedkit.launch import reopen
-    from embedkit.train.compute import autocast_type, set_up
+    from embedkit.training.compute import autocast_type, set_up
 
     host = _host(host, plugins)
     plan, folder = reopen(run, host, compute=compute)

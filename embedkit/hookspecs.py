@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from embedkit.host import Problem
     from embedkit.registry import Registry
     from embedkit.runs import RunFolder
-    from embedkit.train.stages import StageResult
+    from embedkit.training.stages import StageResult
 
     Register = Callable[..., None]
 
@@ -82,7 +82,7 @@ def register_augmentations(register: Register) -> None:
 
 @hookspec
 def register_losses(register: Register) -> None:
-    """Register losses: subclasses of ``embedkit.train.loss.Loss``.
+    """Register losses: subclasses of ``embedkit.training.loss.Loss``.
 
     Named in ``[[stages]] losses``. Called when a run file is resolved; never when a bundle is loaded for inference.
     """
@@ -106,7 +106,7 @@ def register_optimizers(register: Register) -> None:
 
 @hookspec
 def register_stages(register: Register) -> None:
-    """Register stages: subclasses of ``embedkit.train.stages.Stage`` with a method ``run(context) -> StageResult``.
+    """Register stages: subclasses of ``embedkit.training.stages.Stage`` with a method ``run(context) -> StageResult``.
 
     Named in ``[[stages]] use``. A stage may own its own loop; stages meet on disk only.
     """

@@ -132,7 +132,7 @@ def trial(plan: Plan, host: Host, *, log: Callable[[str], Any] = lambda line: No
     Raises:
         UsageError, DataError, PluginError: what a run would raise.
     """
-    from embedkit.train.run import train_run
+    from embedkit.training.run import train_run
 
     stages = []
     for part in plan.stages:

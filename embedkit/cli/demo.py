@@ -41,7 +41,7 @@ def command(state: State, out: Path, name: str) -> None:
     launch = prepare(prepared.run_file, state.host)
     folder = launch.create_folder(out / "runs")
     with _timed(steps, "train and evaluate", folder.path):
-        from embedkit.train.run import train_run
+        from embedkit.training.run import train_run
 
         train_run(launch.plan, folder, state.host, log=log)
     show_evaluation(folder)

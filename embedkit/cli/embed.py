@@ -34,7 +34,7 @@ def command(
     Without TABLE the bundle's own table is embedded. A run that was stopped goes on where it was.
     """
     from embedkit import api
-    from embedkit.train.compute import choose_device
+    from embedkit.training.compute import choose_device
 
     where = choose_device(device or "auto")
     manifest = api.embed(

@@ -78,7 +78,7 @@ def command(
 
 def _train(state: State, plan: Plan, folder: RunFolder, *, resume: bool) -> RunFolder:
     """Train one run and return its folder."""
-    from embedkit.train.run import train_run
+    from embedkit.training.run import train_run
 
     log = printer()
     log(f"{'resuming' if resume else 'training'} {plan.config.name} (seed {plan.config.seed}) in {folder.path}")

@@ -14,8 +14,8 @@ _PRELOAD = [
     "embedkit.data.loader",
     "embedkit.embed.stream",
     "embedkit.index.build",
-    "embedkit.train.loop",
-    "embedkit.train.run",
+    "embedkit.training.loop",
+    "embedkit.training.run",
     "embedkit_hnsw.hnsw",
     "embedkit_training.stage",
 ]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embedkit.errors import UsageError
-from embedkit.train.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
+from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_contrastive.configs import InfoNCEConfig
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embedkit.errors import DataError, UsageError
-from embedkit.train.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
+from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_itemrec.configs import SampledSoftmaxConfig
 
 _OUT = -1e9

@@ -12,7 +12,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from embedkit.train.schedule import peak
+from embedkit.training.schedule import peak
 from embedkit_training.configs import AdamWConfig, RowwiseAdagradConfig, SGDConfig
 
 Groups = Iterable[dict[str, Any]]

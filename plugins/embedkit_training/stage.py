@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from embedkit.config.model import TrainConfig
-from embedkit.train.loop import train
-from embedkit.train.session import Session
-from embedkit.train.stages import Stage, StageContext, StageResult
+from embedkit.training.loop import train
+from embedkit.training.session import Session
+from embedkit.training.stages import Stage, StageContext, StageResult
 
 
 class TrainStage(Stage):

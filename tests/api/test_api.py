@@ -71,7 +71,7 @@ def test_from_a_run_to_answers(tmp_path: Path) -> None:
     assert api.recommend(tmp_path / "i", tmp_path / "r.parquet", k=2) == 60
     found = embedkit.open_index(tmp_path / "i").search([{"title": "red shirt"}], k=5, where="price < 30")
     assert found.ids.shape == (1, 5)
-    run = embedkit.train(result.folder.path, resume=True)  # by now the subpackage stands in the function's place
+    run = embedkit.train(result.folder.path, resume=True)
     assert run.bundle == result.bundle
 
 

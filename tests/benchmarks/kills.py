@@ -36,7 +36,7 @@ checksum must hold and a search must find what the first generation found; a bui
 TRAIN = """
 from embedkit.host import Host
 from embedkit.launch import reopen
-from embedkit.train.run import train_run
+from embedkit.training.run import train_run
 host = Host.load()
 train_run(*reopen(folder, host), host, resume=True)
 """

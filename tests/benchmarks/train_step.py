@@ -21,10 +21,10 @@ from embedkit.data.store import Store
 from embedkit.host import Host
 from embedkit.launch import prepare
 from embedkit.nn.model import Model
-from embedkit.train.compute import derive_seed, seeded, set_up
-from embedkit.train.loop import train
-from embedkit.train.session import Session
-from embedkit.train.stages import StageContext
+from embedkit.training.compute import derive_seed, seeded, set_up
+from embedkit.training.loop import train
+from embedkit.training.session import Session
+from embedkit.training.stages import StageContext
 from embedkit.views import View
 
 LIMIT = 1.15

@@ -17,7 +17,7 @@ from embedkit.evaluate.run import evaluate_run, means
 from embedkit.host import Host
 from embedkit.launch import prepare
 from embedkit.runs import RunFolder
-from embedkit.train.run import train_run
+from embedkit.training.run import train_run
 
 
 def train(run: Path, out: Path, host: Host, options: Mapping[str, Any], seed: int) -> RunFolder:

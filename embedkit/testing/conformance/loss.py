@@ -13,8 +13,8 @@ from embedkit.config.model import Schedule
 from embedkit.data.batch import Batch
 from embedkit.nn.values import Outputs, Tokens
 from embedkit.schema import Schema, Tower
-from embedkit.train.loss import Loss, LossContext, LossResult, Needs, Step
-from embedkit.train.schedule import Clock
+from embedkit.training.loss import Loss, LossContext, LossResult, Needs, Step
+from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
 
 ROWS = 6

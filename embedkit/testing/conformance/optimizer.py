@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embedkit.train.checkpoint import pack, unpack
+from embedkit.training.checkpoint import pack, unpack
 
 
 class OptimizerConformance:

@@ -4,7 +4,7 @@ import torch
 
 from embedkit import hookimpl
 from embedkit.component import Config
-from embedkit.train.loss import Forward, Loss, LossResult, Needs
+from embedkit.training.loss import Forward, Loss, LossResult, Needs
 
 
 class CentredConfig(Config):

@@ -10,7 +10,7 @@ from embedkit.data.batch import Batch
 from embedkit.errors import UsageError
 from embedkit.nn.values import Outputs, Tokens
 from embedkit.schema import Schema, Tower
-from embedkit.train.loss import LossContext
+from embedkit.training.loss import LossContext
 from embedkit.views import View
 from embedkit_contrastive.configs import InfoNCEConfig
 from embedkit_contrastive.info_nce import InfoNCE

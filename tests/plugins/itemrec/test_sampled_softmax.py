@@ -10,8 +10,8 @@ from embedkit.data.batch import Batch
 from embedkit.errors import UsageError
 from embedkit.nn.values import Outputs, Tokens
 from embedkit.schema import Schema, Tower
-from embedkit.train.loss import LossContext
-from embedkit.train.schedule import Clock
+from embedkit.training.loss import LossContext
+from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
 from embedkit_itemrec.configs import SampledSoftmaxConfig
 from embedkit_itemrec.sampled_softmax import SampledSoftmax

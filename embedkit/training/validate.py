@@ -12,13 +12,13 @@ from embedkit.config.model import StreamConfig, TrainConfig, ValidateConfig
 from embedkit.data.sampler import BatchSampler, Rows, SamplerContext
 from embedkit.errors import UsageError
 from embedkit.registry import suggest
-from embedkit.train.compute import autocast_type, derive_seed, seeded
-from embedkit.train.schedule import Clock
+from embedkit.training.compute import autocast_type, derive_seed, seeded
+from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
 
 if TYPE_CHECKING:
-    from embedkit.train.session import Session
-    from embedkit.train.stages import StageContext
+    from embedkit.training.session import Session
+    from embedkit.training.stages import StageContext
 
 _LOWER = ("loss", "error", "rmse", "mae", "mse", "rank")
 VALID = 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from embedkit.errors import BundleError
-from embedkit.train.checkpoint import Checkpoints, pack, read_state, unpack, write_state
+from embedkit.training.checkpoint import Checkpoints, pack, read_state, unpack, write_state
 
 
 def test_nested_state_comes_back():
@@ -58,7 +58,7 @@ def test_best_weights_that_the_older_checkpoint_refers_to_are_kept(tmp_path):
 def test_a_crash_while_writing_leaves_the_older_checkpoint(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"step": 1}, None)
-    monkeypatch.setattr("embedkit.train.checkpoint.save_file", lambda *_: (_ for _ in ()).throw(RuntimeError("power")))
+    monkeypatch.setattr("embedkit.training.checkpoint.save_file", lambda *_: (_ for _ in ()).throw(RuntimeError("power")))
     with pytest.raises(RuntimeError, match="power"):
         checkpoints.save(2, {"step": 2}, None)
     assert read_state(checkpoints.newest())["step"] == 1

@@ -9,11 +9,11 @@ import torch
 from embedkit.config.model import NetworkConfig, Scheduled
 from embedkit.errors import UsageError
 from embedkit.nn.model import Model
-from embedkit.train.compute import seeded
-from embedkit.train.schedule import Clock
+from embedkit.training.compute import seeded
+from embedkit.training.schedule import Clock
 
 if TYPE_CHECKING:
-    from embedkit.train.stages import StageContext
+    from embedkit.training.stages import StageContext
 
 
 class Networks:

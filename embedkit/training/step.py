@@ -12,8 +12,8 @@ from embedkit.config.model import Schedule
 from embedkit.errors import PluginError
 from embedkit.nn.model import Model
 from embedkit.nn.values import Outputs
-from embedkit.train.loss import Forward, Loss, LossResult
-from embedkit.train.schedule import Clock
+from embedkit.training.loss import Forward, Loss, LossResult
+from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
 
 Key = tuple[str, str, str]

@@ -12,13 +12,13 @@ import torch
 from embedkit.config.model import TrainConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import atomic_folder
-from embedkit.train.checkpoint import Checkpoints
-from embedkit.train.compute import autocast_type, derive_seed, facts, seeded, set_up
-from embedkit.train.curve import draw_curve
-from embedkit.train.optimize import wants_sparse
-from embedkit.train.report import MetricsFile
-from embedkit.train.stages import Stage, StageContext, StageResult
-from embedkit.train.warm import carry_over
+from embedkit.training.checkpoint import Checkpoints
+from embedkit.training.compute import autocast_type, derive_seed, facts, seeded, set_up
+from embedkit.training.curve import draw_curve
+from embedkit.training.optimize import wants_sparse
+from embedkit.training.report import MetricsFile
+from embedkit.training.stages import Stage, StageContext, StageResult
+from embedkit.training.warm import carry_over
 
 if TYPE_CHECKING:
     from embedkit.config.plan import Plan

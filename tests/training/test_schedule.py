@@ -4,7 +4,7 @@ import pytest
 
 from embedkit.config.model import Schedule
 from embedkit.errors import UsageError
-from embedkit.train.schedule import Clock, as_steps, peak
+from embedkit.training.schedule import Clock, as_steps, peak
 
 
 def values(total, **options):

@@ -14,7 +14,7 @@ import torch
 from embedkit.host import Host
 from embedkit.launch import prepare
 from embedkit.registry import Owner
-from embedkit.train.run import train_run
+from embedkit.training.run import train_run
 
 PLUGINS = ("tabular", "text", "sequence", "itemrec", "unified", "contrastive", "training", "hnsw")
 ITEMS, USERS, EVENTS = 60, 90, 9

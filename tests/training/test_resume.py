@@ -17,7 +17,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import first_party
 from embedkit.launch import reopen
-from embedkit.train.run import train_run
+from embedkit.training.run import train_run
 host = first_party()
 train_run(*reopen(folder, host), host, resume=True)
 """

@@ -8,7 +8,7 @@ import psutil
 import torch
 from torch import nn
 
-from embedkit.train.optimize import Optimizers
+from embedkit.training.optimize import Optimizers
 
 
 def parameter_bytes(parameters: Iterable[torch.Tensor]) -> int:

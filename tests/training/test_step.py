@@ -11,9 +11,9 @@ from embedkit.errors import PluginError
 from embedkit.nn.values import Outputs, Tokens
 from embedkit.testing.conformance.augmentation import random_of
 from embedkit.testing.conformance.loss import loss_context
-from embedkit.train.loss import Forward, Loss, LossResult, Needs
-from embedkit.train.schedule import Clock
-from embedkit.train.step import StepModule, WeightedLoss, plan_forwards
+from embedkit.training.loss import Forward, Loss, LossResult, Needs
+from embedkit.training.schedule import Clock
+from embedkit.training.step import StepModule, WeightedLoss, plan_forwards
 from embedkit.views import View
 
 

@@ -12,14 +12,14 @@ from embedkit.bundle import load_bundle
 from embedkit.config.model import TrainConfig
 from embedkit.errors import DataError, UsageError
 from embedkit.launch import reopen
-from embedkit.train.run import train_run
+from embedkit.training.run import train_run
 
 ONE_FILE = '''
 """A one-file plugin: keeps embeddings spread out, with a moving centre."""
 import torch
 from embedkit import hookimpl
 from embedkit.component import Config
-from embedkit.train.loss import Forward, Loss, LossResult, Needs
+from embedkit.training.loss import Forward, Loss, LossResult, Needs
 
 
 class SpreadConfig(Config):

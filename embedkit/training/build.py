@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 from embedkit.config.model import LossUse, StreamConfig, TrainConfig, ViewUse
 from embedkit.errors import PluginError, UsageError
 from embedkit.registry import Registry, suggest
-from embedkit.train.loss import Loss, LossContext
-from embedkit.train.step import WeightedLoss
+from embedkit.training.loss import Loss, LossContext
+from embedkit.training.step import WeightedLoss
 from embedkit.views import Augmentation, AugmentationContext, Random, View
 
 if TYPE_CHECKING:
-    from embedkit.train.stages import StageContext
+    from embedkit.training.stages import StageContext
 
 
 @dataclass(frozen=True)

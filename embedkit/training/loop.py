@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from embedkit.errors import DataError
-from embedkit.train.report import clock_text, summary
-from embedkit.train.session import Session
-from embedkit.train.signals import Interruption
-from embedkit.train.stages import StageResult
-from embedkit.train.step import StepResult
-from embedkit.train.validate import measure
+from embedkit.training.report import clock_text, summary
+from embedkit.training.session import Session
+from embedkit.training.signals import Interruption
+from embedkit.training.stages import StageResult
+from embedkit.training.step import StepResult
+from embedkit.training.validate import measure
 
 
 def train(session: Session) -> StageResult:

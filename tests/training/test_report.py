@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from embedkit.config.model import ValidateConfig
-from embedkit.train.curve import draw_curve
-from embedkit.train.meter import Meter
-from embedkit.train.report import MetricsFile, clock_text, summary
-from embedkit.train.validate import Stopper
+from embedkit.training.curve import draw_curve
+from embedkit.training.meter import Meter
+from embedkit.training.report import MetricsFile, clock_text, summary
+from embedkit.training.validate import Stopper
 
 
 def test_meter_takes_means_and_continues_from_its_state():

@@ -13,21 +13,21 @@ import torch
 from embedkit.config.model import TrainConfig
 from embedkit.data.batch import Batch
 from embedkit.errors import DataError
-from embedkit.train import memory
-from embedkit.train.build import build_losses, build_views, stream_fields
-from embedkit.train.checkpoint import Checkpoints, read_state
-from embedkit.train.compute import autocast_type, derive_seed, facts, global_state, load_global_state, seed_all
-from embedkit.train.meter import Meter
-from embedkit.train.networks import Networks
-from embedkit.train.optimize import Optimizers, trained
-from embedkit.train.report import MetricsFile, TimeLeft, make_progress
-from embedkit.train.schedule import Clock
-from embedkit.train.step import StepModule
-from embedkit.train.validate import Stopper, check_metric
+from embedkit.training import memory
+from embedkit.training.build import build_losses, build_views, stream_fields
+from embedkit.training.checkpoint import Checkpoints, read_state
+from embedkit.training.compute import autocast_type, derive_seed, facts, global_state, load_global_state, seed_all
+from embedkit.training.meter import Meter
+from embedkit.training.networks import Networks
+from embedkit.training.optimize import Optimizers, trained
+from embedkit.training.report import MetricsFile, TimeLeft, make_progress
+from embedkit.training.schedule import Clock
+from embedkit.training.step import StepModule
+from embedkit.training.validate import Stopper, check_metric
 from embedkit.views import Random, View
 
 if TYPE_CHECKING:
-    from embedkit.train.stages import StageContext
+    from embedkit.training.stages import StageContext
 
 CHECKPOINT_SECONDS = 60.0
 

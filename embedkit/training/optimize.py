@@ -13,7 +13,7 @@ from embedkit.component import Config
 from embedkit.config.model import Schedule, TrainConfig, Use
 from embedkit.errors import UsageError
 from embedkit.registry import Registry, suggest
-from embedkit.train.schedule import Clock, peak
+from embedkit.training.schedule import Clock, peak
 
 
 class Optimizers:
