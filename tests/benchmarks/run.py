@@ -78,7 +78,7 @@ def write_page() -> None:
     """Write the page from everything that was found so far."""
     results = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in NAMES if (RESULTS / f"{name}.json").is_file()}
     if results:
-        PAGE.write_text(report.render(results))
+        PAGE.write_text(report.render(results, [name for name in NAMES if name not in results]))
         print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -137,12 +137,12 @@ def measure(run_file: Mapping[str, Any], folder: Path, rounds: int, steps: int) 
         block(steps)
 
     def lead_in() -> None:
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")
         block(LEAD_IN)
 
     def settle() -> None:
         time.sleep(0.2)  # the loader's thread finishes what it makes ahead
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
 
     sides = {"embedkit": embedkit, "by hand": lambda: mine(steps), "ready batches": lambda: ready(steps)}
     with session:
