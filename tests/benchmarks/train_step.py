@@ -32,7 +32,7 @@ LEAD_IN = 4
 """Untimed steps before each timed block of embedkit, so that the batches made ahead are as many at its start as at its end."""
 
 TEXT = """Both sides train the same model class from the same weights on the same rows in the same order; before the timing, the loss and
-every gradient of one batch are compared (relative difference at most 1e-4). Each has a copy of the model, and they take turns in blocks
+every gradient of one batch are compared (to 1e-4 and 1e-3 of their size). Each has a copy of the model, and they take turns in blocks
 of {steps} steps.
 
 *embedkit*: the train stage as `embedkit train` runs it, without validation and checkpoints: loader with its background thread, views,
