@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedkit.errors import DataError
+from embedkit.files import write_errors
+
+Hashes = npt.NDArray[np.uint64]
+_HELD = 1 << 20
+"""Hashes held in memory before they go to disk."""
+_FILES = 64
+"""Files that they are spread over, a power of two."""
 
 Place = Callable[[int], str]
 """Says where a table row stands: "row 17 of data/items.parquet"."""
@@ -29,7 +39,7 @@ def require_columns(wanted: Iterable[str], there: Sequence[str], *, table: str, 
 def check_key(read: Callable[[], Iterable[tuple[int, pa.Array]]], *, table: str, column: str, place: Place) -> None:
     """Raise ``DataError`` unless every value of a key column is there and none stands twice.
 
-    Only 64-bit hashes are kept (8 bytes a row); rows with equal hashes are compared by value.
+    Only 64-bit hashes are looked at, spilled to disk where there are many (decision 5); rows with equal hashes are compared by value.
 
     Args:
         read: starts a pass over (first row, values); a second pass is made only when hashes collide.
@@ -37,21 +47,20 @@ def check_key(read: Callable[[], Iterable[tuple[int, pa.Array]]], *, table: str,
         column: for the message.
         place: for the message.
     """
-    hashes: list[np.ndarray[tuple[int], np.dtype[np.uint64]]] = []
-    for row, values in read():
-        if values.null_count:
-            first = row + int(np.flatnonzero(np.asarray(values.is_null()))[0])
-            raise DataError(f"table '{table}': key column '{column}' has no value in {place(first)}; every row needs one")
-        hashes.append(pl.Series(pl.from_arrow(values)).hash(0).to_numpy())
-    everything = np.concatenate(hashes)
-    ordered = np.sort(everything)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+    def hashes() -> Iterator[Hashes]:
+        for row, values in read():
+            if values.null_count:
+                first = row + int(np.flatnonzero(np.asarray(values.is_null()))[0])
+                raise DataError(f"table '{table}': key column '{column}' has no value in {place(first)}; every row needs one")
+            yield _hashed(values)
+
+    twice = _repeated(hashes())
     if not len(twice):
         return
     seen: dict[object, int] = {}
     for row, values in read():
-        part = everything[row : row + len(values)]
-        for at in np.flatnonzero(np.isin(part, twice)).tolist():
+        for at in np.flatnonzero(np.isin(_hashed(values), twice)).tolist():
             value = values[at].as_py()
             if value in seen:
                 raise DataError(
@@ -59,6 +68,45 @@ def check_key(read: Callable[[], Iterable[tuple[int, pa.Array]]], *, table: str,
                     "keys must be unique (see 'dedupe' and 'group')"
                 )
             seen[value] = row + at
+
+
+def _hashed(values: pa.Array) -> Hashes:
+    return pl.Series(pl.from_arrow(values)).hash(0).to_numpy()
+
+
+def _repeated(stream: Iterable[Hashes]) -> Hashes:
+    """The hashes that stand more than once in a stream, ascending, in memory for ``_HELD`` of them at most.
+
+    Longer streams go to files by their first bits, so that equal ones meet in one file, and the files are looked at one by one.
+    """
+    held: list[Hashes] = []
+    with tempfile.TemporaryDirectory(prefix="embedkit-keys-") as folder:
+        spilled = False
+        for part in stream:
+            held.append(part)
+            if sum(map(len, held)) > _HELD:
+                _spill(held, Path(folder))
+                held, spilled = [], True
+        if not spilled:
+            return _twice(np.concatenate(held)) if held else np.empty(0, np.uint64)
+        _spill(held, Path(folder))
+        return np.concatenate([_twice(np.fromfile(path, np.uint64)) for path in sorted(Path(folder).iterdir())])
+
+
+def _spill(held: Sequence[Hashes], folder: Path) -> None:
+    if not held:
+        return
+    hashes = np.sort(np.concatenate(held))
+    bounds = np.searchsorted(hashes, np.arange(1, _FILES, dtype=np.uint64) << np.uint64(64 - _FILES.bit_length() + 1))
+    for number, part in enumerate(np.split(hashes, bounds)):
+        path = folder / f"{number:02}"
+        with write_errors(path), path.open("ab") as file:
+            part.tofile(file)
+
+
+def _twice(hashes: Hashes) -> Hashes:
+    hashes.sort()
+    return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
 
 
 def check_finite(column: str, values: pa.Array, row0: int, *, table: str, place: Place, missing: bool) -> pa.Array:
