@@ -47,7 +47,7 @@ class Bar:
 
     def __init__(self, log: Callable[[str], Any], name: str, total: int, start: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._log = log
         self._progress = Progress(  # what is printed meanwhile appears above it
@@ -55,8 +55,6 @@ class Bar:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
             console=Console(stderr=True),
         )
         self._task = self._progress.add_task(name, total=total, completed=start, text="")
