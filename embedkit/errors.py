@@ -6,6 +6,9 @@ sentence and exits with 2; nothing else of the stack is shown unless ``--debug``
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class EmbedkitError(Exception):
     """Base of every error that a user can cause and mend. ``exit_code`` is what the command line exits with."""
@@ -31,3 +34,9 @@ class BundleError(EmbedkitError):
 
 class SpaceMismatch(BundleError):  # noqa: N818 - the plan's name; it reads as a noun at every raise
     """Vectors of one space were about to be compared with vectors of another."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known word, or nothing: the end of many a sentence above."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from embedkit import hookspecs
-from embedkit.errors import EmbedkitError, PluginError, UsageError
-from embedkit.registry import Entry, Owner, Registry, suggest
+from embedkit.errors import EmbedkitError, PluginError, UsageError, suggest
+from embedkit.registry import Entry, Owner, Registry
 
 if TYPE_CHECKING:
     import click

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from embedkit.errors import EmbedkitError, PluginError, UsageError
+from embedkit.errors import EmbedkitError, PluginError, UsageError, suggest
 
 if TYPE_CHECKING:
     from embedkit.component import Component, Config
@@ -183,9 +182,3 @@ class Registry:
         if reason:
             raise PluginError(f"needs {kind} {name}: {reason}{suggest(name, names)}")
         raise UsageError(f"there is no {kind} called '{name}'{suggest(name, names)}; `embedkit components {kind}` lists them")
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""

@@ -55,7 +55,7 @@ class Group(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, with a suggestion for a misspelt command."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            from embedkit.registry import suggest
+            from embedkit.errors import suggest
 
             ctx.fail(f"there is no command '{args[0]}'{suggest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)

@@ -10,8 +10,7 @@ from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from embedkit.errors import UsageError
-from embedkit.registry import suggest
+from embedkit.errors import UsageError, suggest
 
 Key = int | str
 

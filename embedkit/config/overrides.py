@@ -6,8 +6,7 @@ import tomllib
 from collections.abc import Iterable
 from typing import Any
 
-from embedkit.errors import UsageError
-from embedkit.registry import suggest
+from embedkit.errors import UsageError, suggest
 
 Path = tuple[str, ...]
 

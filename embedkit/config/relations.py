@@ -9,8 +9,8 @@ from typing import Any
 from embedkit.config.messages import Problems, keys_of, short
 from embedkit.config.model import FieldConfig, RunConfig, SplitConfig, TableConfig
 from embedkit.config.plan import Part
-from embedkit.errors import UsageError
-from embedkit.registry import Entry, Registry, suggest
+from embedkit.errors import UsageError, suggest
+from embedkit.registry import Entry, Registry
 from embedkit.schema import FieldSpec, Role, Schema, Tower
 
 _DURATION = re.compile(r"^\d+(\.\d+)?(s|m|h|d|w)$")

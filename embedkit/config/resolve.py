@@ -21,8 +21,8 @@ from embedkit.config.model import EncoderUse, FieldConfig, RunConfig, Use
 from embedkit.config.plan import EncoderPart, ModelSpec, Part, Plan
 from embedkit.config.relations import Versions, build_schema, check_tables, parse_fields
 from embedkit.config.stages import Resolver, stage_part, written
-from embedkit.errors import PluginError, UsageError
-from embedkit.registry import Registry, suggest
+from embedkit.errors import PluginError, UsageError, suggest
+from embedkit.registry import Registry
 from embedkit.schema import Schema
 
 

@@ -12,8 +12,8 @@ from embedkit.config.model import LossUse, NetworkConfig, RunConfig, StreamConfi
 from embedkit.config.plan import Part
 from embedkit.config.references import references
 from embedkit.config.relations import Versions, find_entry
-from embedkit.errors import UsageError
-from embedkit.registry import Registry, suggest
+from embedkit.errors import UsageError, suggest
+from embedkit.registry import Registry
 from embedkit.schema import Schema
 
 U = TypeVar("U", bound=BaseModel)

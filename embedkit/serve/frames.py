@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from embedkit.errors import DataError, UsageError
+from embedkit.errors import DataError, UsageError, suggest
 from embedkit.index.base import Vectors
-from embedkit.registry import suggest
 from embedkit.schema import FieldSpec
 
 if TYPE_CHECKING:

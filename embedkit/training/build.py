@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from embedkit.config.model import LossUse, StreamConfig, TrainConfig, ViewUse
-from embedkit.errors import PluginError, UsageError
-from embedkit.registry import Registry, suggest
+from embedkit.errors import PluginError, UsageError, suggest
+from embedkit.registry import Registry
 from embedkit.training.loss import Loss, LossContext
 from embedkit.training.step import WeightedLoss
 from embedkit.views import Augmentation, AugmentationContext, Random, View

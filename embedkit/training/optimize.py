@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from embedkit.component import Config
 from embedkit.config.model import Schedule, TrainConfig, Use
-from embedkit.errors import UsageError
-from embedkit.registry import Registry, suggest
+from embedkit.errors import UsageError, suggest
+from embedkit.registry import Registry
 from embedkit.training.schedule import Clock, peak
 
 

@@ -10,8 +10,7 @@ import torch
 
 from embedkit.config.model import StreamConfig, TrainConfig, ValidateConfig
 from embedkit.data.sampler import BatchSampler, Rows, SamplerContext
-from embedkit.errors import UsageError
-from embedkit.registry import suggest
+from embedkit.errors import UsageError, suggest
 from embedkit.training.compute import autocast_type, derive_seed, seeded
 from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
