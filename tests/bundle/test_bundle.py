@@ -103,8 +103,9 @@ def test_a_missing_plugin_is_named_with_its_distribution(copy: Path) -> None:
         load_bundle(copy, Host.load(plugins=["no:text"]).registry)
 
 
-def test_what_only_training_needs_is_not_asked_for(copy: Path) -> None:
-    load_bundle(copy, Host.load(plugins=["no:training", "no:itemrec", "no:contrastive"]).registry)
+def test_what_only_training_needs_is_not_asked_for(copy: Path, bundle: Bundle) -> None:
+    loaded = load_bundle(copy, Host.load(plugins=["no:training", "no:itemrec", "no:contrastive"]).registry)
+    assert loaded.spaces == bundle.spaces
 
 
 def test_weights_of_another_shape_are_refused(bundle: Bundle, plan: Plan, tmp_path: Path, registry: Registry) -> None:
