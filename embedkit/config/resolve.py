@@ -128,9 +128,11 @@ def _check_accepts(part: Part, fields: Sequence[str], schema: Schema, at: str, r
 
 
 def _check_domains(parts: Sequence[EncoderPart], schema: Schema, resolver: Resolver) -> None:
-    """Fields of one domain share table rows, so one encoder must serve them all."""
+    """Fields of one domain share table rows, so one encoder must serve them all, but for those that read a tower's vectors instead."""
     server: dict[str, tuple[str, EncoderPart]] = {}
     for part in parts:
+        if getattr(type(part.config), "reads_tower", False):
+            continue
         for field in part.fields:
             if field not in schema.fields:
                 continue

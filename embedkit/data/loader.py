@@ -180,8 +180,9 @@ def make_loader(
     where = f"{stage}.streams.{name}" if stage else f"streams.{name}"
     if stream.table not in store.tables:
         raise UsageError(f"{where}: there is no table '{stream.table}'; the run file has {', '.join(store.tables)}")
-    if stream.rows == "windows":
-        rows: Rows = Windows(store, stream.table, fields, where=where).users()
+    windows = Windows(store, stream.table, fields, where=where) if stream.rows == "windows" else None
+    if windows is not None:
+        rows: Rows = windows.users()
         what = f"users of '{stream.table}' with two train events"
     else:
         rows = store.train_rows(stream.table)
@@ -193,8 +194,25 @@ def make_loader(
     own_seed = int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=7).digest(), "little")
     entry = registry.entry("sampler", stream.sampler)
     config = entry.parse(stream.options, where=where)
-    sampler = cast(BatchSampler, entry.create(config, context=SamplerContext(rows=rows, size=stream.size, seed=own_seed)))
+    columns = {}
+    if "length" in cast(type[BatchSampler], entry.load()).looks_at:
+        columns["length"] = windows.lengths(rows) if windows is not None else _history_lengths(store, stream.table, fields, rows, where)
+    context = SamplerContext(rows=rows, size=stream.size, seed=own_seed, columns=columns)
+    sampler = cast(BatchSampler, entry.create(config, context=context))
     return Loader(store, stream, sampler, fields, name=name, rank=rank, world=world, seed=own_seed, prefetch=prefetch)
+
+
+def _history_lengths(store: Store, table: str, fields: Sequence[str], rows: Rows, where: str) -> Rows:
+    """Events in the history of each row that the first history among the fields holds."""
+    histories = [name for name in fields if store.is_history(name) and store.schema.fields[name].table == table]
+    if not histories:
+        raise UsageError(
+            f"{where}: its sampler sorts rows by the length of their history, and no tower that a loss reads has one; "
+            "use sampler = 'shuffle', or give a tower a sequence field"
+        )
+    start, stop = store.events[table].history(rows)
+    longest = store.history(histories[0]).max_length
+    return stop - start if longest is None else np.minimum(stop - start, longest)
 
 
 def _buffered(store: Store, stream: StreamConfig, sampler: BatchSampler, own: Sequence[str], seed: int, where: str) -> BufferedShuffle:

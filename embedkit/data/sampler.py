@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ class SamplerContext:
         rows: int64 [N], the row numbers that may be drawn (train rows of the stream's table; users for windows).
         size: rows a batch (the global batch under DDP).
         seed: of this stream.
-        columns: cheap columns that a sampler may look at, [N] each: lengths, groups, tables of earlier stages.
+        columns: what the sampler's class ``looks_at``, [N] each.
     """
 
     rows: Rows
@@ -35,6 +35,8 @@ class SamplerContext:
 class BatchSampler(Component):
     """Yields batches for ever, epoch after epoch; its position is exact and part of a checkpoint."""
 
+    looks_at: ClassVar[tuple[str, ...]] = ()
+    """Cheap columns that it is given: ``length``, the events in each row's history."""
     context: SamplerContext
 
     @property

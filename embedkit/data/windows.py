@@ -73,6 +73,11 @@ class Windows:
         """User numbers that have an input and a target, ascending."""
         return np.flatnonzero(self._counts >= 2)
 
+    def lengths(self, users: Rows) -> Rows:
+        """Positions of the windows of users, [B]."""
+        length = self._counts[users] - 1
+        return length if self._history.max_length is None else np.minimum(length, self._history.max_length)
+
     def batch(self, users: Rows) -> Batch:
         """The windows of B users, each of ``users()``."""
         length, stop = self._counts[users], self._stops[users]

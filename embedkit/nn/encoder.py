@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,6 +31,8 @@ class EncoderContext:
         dim: token width D.
         sparse: whether its tables are trained by an optimiser that wants sparse gradients.
         seed: of the run, for salts and other draws that are not weights.
+        read: (tower, domain, codes int64 [N]) → the vectors [N, D] that this tower's trunk gives for the rows of its table whose key has
+            these codes, and bool [N], whether there is such a row; while training only, for an encoder that ``reads`` the tower.
     """
 
     fields: tuple[FieldSpec, ...]
@@ -38,6 +40,7 @@ class EncoderContext:
     dim: int
     sparse: bool = False
     seed: int = 0
+    read: Callable[[str, str, Tensor], tuple[Tensor, Tensor]] | None = None
 
 
 class Encoder(Component, nn.Module):
@@ -67,6 +70,23 @@ class Encoder(Component, nn.Module):
             x [B, L, D] and pad bool [B, L] (True where a row has no such token, padding last; None when every row has all). A ragged
             column gives either one token a value, in order (L = longest row, at least 1), or one token a row.
         """
+
+    @property
+    def reads(self) -> str | None:
+        """The tower whose rows it reads in place of a table of its own; see ``refresh``."""
+        return None
+
+    def refresh(self, keys: Mapping[str, Column], rows: Tensor) -> None:
+        """Keep what the tower that it ``reads`` gives now, for use without that tower's table: at validation, in a bundle.
+
+        Args:
+            keys: domain → codes of the keys of the M rows of the tower's table.
+            rows: the tower's vectors, [M, D].
+        """
+
+    def derived(self) -> tuple[str, ...]:
+        """Names of buffers that ``refresh`` makes; a warm start does not take them over."""
+        return ()
 
     def one_token_a_value(self, spec: FieldSpec) -> bool:
         """Whether ``embed`` gives one token for each value of a ragged field (else one a row)."""

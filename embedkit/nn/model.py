@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedkit.data.batch import Batch
 from embedkit.data.columns import Column
-from embedkit.errors import DataError, UsageError
+from embedkit.errors import DataError, PluginError, UsageError
 from embedkit.nn.encoder import Encoder, EncoderContext
 from embedkit.nn.head import Head, HeadContext
 from embedkit.nn.named import Named
@@ -35,6 +36,11 @@ class Model(nn.Module):
         stats: field → statistics of its fitted codec, for every field of a tower.
         sparse: give embedding tables sparse gradients, for an optimiser that wants them.
 
+    Attributes:
+        catalogue: tower → a view of all rows of its table, the table's keys among its columns. Set while there are tables; a model from a
+            bundle has none.
+        held_rows: tower → the vectors [M, D] of all its rows that a step has made already, for encoders that read them.
+
     Raises:
         UsageError: an encoder does not accept a field's type, or a tower's field has no encoder.
     """
@@ -43,6 +49,9 @@ class Model(nn.Module):
         super().__init__()
         self.spec = spec
         self.sparse = sparse
+        self.catalogue: Callable[[str], View] | None = None
+        self.held_rows: dict[str, Tensor] = {}
+        self._rows: tuple[Tensor, Tensor] | None = None
         schema = spec.schema
         self.encoders: Named[Encoder] = Named()
         self._encoder_of: dict[str, str] = {}
@@ -59,6 +68,7 @@ class Model(nn.Module):
             head = spec.heads[tower].create(HeadContext(tower, spec.dim))
             self.trunks[tower] = cast(Trunk, trunk)
             self.heads[tower] = cast(Head, head)
+        self.read_towers = self._read_towers()
 
     @property
     def dims(self) -> dict[str, int]:
@@ -73,6 +83,72 @@ class Model(nn.Module):
     def table_parameters(self) -> list[nn.Parameter]:
         """The parameters that are embedding tables, each once."""
         return list(dict.fromkeys(table for encoder in self.encoders.values() for table in encoder.tables()))
+
+    def all_rows(self, tower: str) -> View:
+        """All rows of a tower's table.
+
+        Raises:
+            PluginError: this model was given no tables.
+        """
+        if self.catalogue is None:
+            raise PluginError(f"tower '{tower}' was asked for all rows of its table, and this model was given no tables")
+        return self.catalogue(tower)
+
+    def read(self, tower: str, domain: str, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """What a tower's trunk gives for the rows of its table whose key has these codes: each row computed once, with gradient.
+
+        Args:
+            tower: name.
+            domain: of the codes and of the table's key.
+            codes: int64 [N].
+
+        Returns:
+            [N, D], and bool [N], False where there is no such row (the vector is then some other row's).
+        """
+        columns = self.all_rows(tower).batch.columns
+        key = next(
+            s.name for s in self.spec.schema.of_table(self.spec.schema.towers[tower].table) if s.role == "key" and s.domain == domain
+        )
+        rows = self._row_of_code(columns[key].values, codes)
+        held = self.held_rows.get(tower)
+        if held is not None:
+            return F.embedding(rows.clamp(min=0), held), rows >= 0
+        distinct, place = torch.unique(rows.clamp(min=0), return_inverse=True)
+        some = Batch({name: columns[name].take(distinct) for name in self.spec.schema.towers[tower].fields})
+        return F.embedding(place, cast(Outputs, self(View(some), tower)).pooled), rows >= 0
+
+    def _row_of_code(self, keys: Tensor, codes: Tensor) -> Tensor:
+        """The row whose key has each code, -1 for none and for the unknown code 0, which any number of rows may have."""
+        if self._rows is None or self._rows[0] is not keys:
+            rows = torch.full((int(keys.max()) + 1,), -1, dtype=torch.int64, device=keys.device)
+            known = (keys > 0).nonzero().squeeze(1)
+            self._rows = (keys, rows.index_copy_(0, keys.index_select(0, known), known))
+        rows = self._rows[1]
+        found = rows.index_select(0, codes.clamp(max=rows.shape[0] - 1).flatten()).view_as(codes)
+        return found.masked_fill(codes >= rows.shape[0], -1)
+
+    @torch.no_grad()
+    def refresh(self, chunk: int = 8192) -> None:
+        """Let encoders that read a tower keep its vectors as they are now: before a validation, before a bundle is written."""
+        training = self.training
+        if self.read_towers:
+            self.eval()
+        for tower in self.read_towers:
+            batch = self.all_rows(tower).batch
+            table, parts = self.spec.schema.towers[tower].table, []
+            count = len(next(iter(batch.columns.values())))
+            for lo in range(0, count, chunk):
+                rows = torch.arange(lo, min(lo + chunk, count), device=self._device())
+                parts.append(self(View(Batch({n: c.take(rows) for n, c in batch.columns.items()})), tower).pooled.float())
+            keys = {s.domain: batch.columns[s.name] for s in self.spec.schema.of_table(table) if s.role == "key"}
+            for encoder in self.encoders.values():
+                if encoder.reads == tower:
+                    encoder.refresh(keys, torch.cat(parts))
+        self.train(training)
+
+    def derived(self) -> frozenset[str]:
+        """Keys of the state dict that ``refresh`` makes."""
+        return frozenset(f"encoders.{self.encoders.key(name)}.{buffer}" for name, e in self.encoders.items() for buffer in e.derived())
 
     def forward(self, view: View, tower: str, *, layers: tuple[int, ...] = ()) -> Outputs:
         """Embed the rows of a view with one tower.
@@ -168,8 +244,20 @@ class Model(nn.Module):
                     f"encoder '{part.entry.name}' cannot encode field '{field.name}' of type {field.type}: "
                     f"it accepts {', '.join(sorted(accepts))}"
                 )
-        context = EncoderContext(fields, {name: stats[name] for name in part.fields}, self.spec.dim, sparse, self.spec.seed)
+        context = EncoderContext(fields, {name: stats[name] for name in part.fields}, self.spec.dim, sparse, self.spec.seed, self.read)
         return cast(Encoder, part.create(context))
+
+    def _read_towers(self) -> tuple[str, ...]:
+        """The towers whose rows encoders read; their own fields must not need such a read."""
+        schema = self.spec.schema
+        reading = {name: encoder.reads for name, encoder in self.encoders.items() if encoder.reads is not None}
+        for name, tower in reading.items():
+            if tower not in schema.towers:
+                raise UsageError(f"encoder '{name}' reads tower '{tower}'; the towers are {', '.join(schema.towers)}")
+            own = [field.name for field in schema.tower_fields(tower) if self._encoder_of[field.name] in reading]
+            if own:
+                raise UsageError(f"encoder '{name}' reads tower '{tower}', whose field '{own[0]}' is itself read from a tower")
+        return tuple(dict.fromkeys(reading.values()))
 
     def _encoder_for(self, field: FieldSpec, tower: str) -> Encoder:
         if field.name not in self._encoder_of:

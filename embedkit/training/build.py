@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import torch
+
 from embedkit.config.model import LossUse, StreamConfig, TrainConfig, ViewUse
 from embedkit.errors import PluginError, UsageError, suggest
 from embedkit.registry import Registry
-from embedkit.training.loss import Loss, LossContext
+from embedkit.training.compute import autocast_type
+from embedkit.training.loss import CATALOGUE, Loss, LossContext
 from embedkit.training.step import WeightedLoss
 from embedkit.views import Augmentation, AugmentationContext, Random, View
 
@@ -61,6 +64,7 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         views=views,
         frequencies=store.frequencies,
         rows={name: table.rows for name, table in store.tables.items()},
+        precision=autocast_type(context.plan.config.compute) or torch.float32,
     )
     found: list[WeightedLoss] = []
     names: set[str] = set()
@@ -82,7 +86,7 @@ def _check_needs(loss: Loss, use: LossUse, config: TrainConfig, context: StageCo
     networks = ("student", *config.networks)
     for need in loss.needs.forwards:
         for kind, name, known in (
-            ("view", need.view, source),
+            ("view", need.view, (*source, CATALOGUE)),
             ("tower", need.tower, context.plan.schema.towers),
             ("network", need.network, networks),
         ):
@@ -114,7 +118,8 @@ def stream_fields(config: TrainConfig, losses: list[WeightedLoss], context: Stag
     schema = context.plan.schema
     for weighted in losses:
         for need in weighted.loss.needs.forwards:
-            wanted[source[need.view]] |= set(schema.towers[need.tower].fields)
+            if need.view != CATALOGUE:
+                wanted[source[need.view]] |= set(schema.towers[need.tower].fields)
         for label in weighted.loss.needs.labels:
             for name, stream in config.streams.items():
                 if stream.table == schema.fields[label].table:

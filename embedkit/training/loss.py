@@ -16,10 +16,13 @@ from embedkit.nn.values import Outputs
 from embedkit.schema import Schema
 from embedkit.views import Random, View
 
+CATALOGUE = "*"
+"""In place of a view's name: all rows of the tower's table, in their order. Its ``View`` is not among ``Step.views``."""
+
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward that a loss will ask for."""
+    """One forward that a loss will ask for, of a stream, of a view, or of the ``CATALOGUE``."""
 
     view: str
     tower: str
@@ -47,6 +50,7 @@ class LossContext:
         frequencies: table → int64 [M]: how many train events point at each row of that table (ones for a table without events).
             Called lazily; the tensor lives on the CPU.
         rows: table → number of rows M.
+        precision: type that large products may take: that of the forwards.
     """
 
     schema: Schema
@@ -55,6 +59,7 @@ class LossContext:
     views: tuple[str, ...]
     frequencies: Callable[[str], Tensor]
     rows: Mapping[str, int]
+    precision: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,11 @@ class Networks:
         self._student = context.model
         self._averages: list[tuple[str, Scheduled]] = []
         for name, config in configs.items():
+            if context.model.read_towers:
+                raise UsageError(
+                    f"networks.{name}: a field is encoded by reading tower '{context.model.read_towers[0]}', which a second network "
+                    "cannot do: give that field a table (encoder 'embedding')"
+                )
             if config.kind == "ema":
                 self.models[name] = _copy(context)
                 self._averages.append((name, config.momentum))

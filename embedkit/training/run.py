@@ -112,6 +112,7 @@ class _Run:
         self._fit(store, start)
         model = self._model(store, start)
         results = [self._stage(index, model, store) for index in range(len(self.plan.stages))]
+        model.refresh()
         estimates, metrics = self._evaluate(model, store)
         self._save(model, store, metrics, results)
         return RunResult(self.folder, self.folder.bundle, metrics, tuple(estimates))
@@ -153,6 +154,7 @@ class _Run:
 
     def _model(self, store: Store, start: Any) -> Model:
         from embedkit.nn.model import Model
+        from embedkit.training.catalogue import Catalogue
 
         trains = [stage.config for stage in self.plan.stages if isinstance(stage.config, TrainConfig)]
         sparse = bool(trains) and all(wants_sparse(config, self.host.registry) for config in trains)
@@ -161,6 +163,7 @@ class _Run:
         if start is not None:
             where = self.plan.config.init_from or ""
             self.log(f"init_from {where}: {carry_over(model, start.model.state_dict(), where=where).text()}")
+        model.catalogue = Catalogue(store, self.device)
         return model.to(self.device)
 
     # ------------------------------------------------------------------ stages

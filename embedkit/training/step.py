@@ -12,7 +12,7 @@ from embedkit.config.model import Schedule
 from embedkit.errors import PluginError
 from embedkit.nn.model import Model
 from embedkit.nn.values import Outputs
-from embedkit.training.loss import Forward, Loss, LossResult
+from embedkit.training.loss import CATALOGUE, Forward, Loss, LossResult
 from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
 
@@ -159,6 +159,7 @@ class StepModule(nn.Module):
             random: the step's generators.
         """
         step = StepView(self, views, clock, random)
+        self._read_towers(step)
         total: Tensor | None = None
         scalars: dict[str, Tensor] = {}
         kept: dict[str, Mapping[str, Tensor]] = {}
@@ -181,10 +182,18 @@ class StepModule(nn.Module):
         if key not in self._plan:
             raise PluginError(f"a loss asked for tower '{tower}' of network '{network}' on view '{view}', which no loss's needs name")
         layers = self._plan[key]
+        seen = self.student.all_rows(tower) if view == CATALOGUE else views[view]
         if network == "student":
-            return self._run(self.student, views[view], tower, layers)
+            return self._run(self.student, seen, tower, layers)
         with torch.no_grad():
-            return self._run(self.networks[network], views[view], tower, layers)
+            return self._run(self.networks[network], seen, tower, layers)
+
+    def _read_towers(self, step: StepView) -> None:
+        """Where a loss wants the catalogue of a tower that encoders read rows of, let them read that very forward."""
+        self.student.held_rows.clear()
+        for tower in self.student.read_towers:
+            if ("student", tower, CATALOGUE) in self._plan:
+                self.student.held_rows[tower] = step.run(CATALOGUE, tower).pooled
 
     def _run(self, model: nn.Module, view: View, tower: str, layers: tuple[int, ...]) -> Outputs:
         if self.autocast is None:

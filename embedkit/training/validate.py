@@ -114,6 +114,7 @@ def measure(session: Session) -> dict[str, float]:
     config = session.config.validate_
     assert config is not None
     context = session.context
+    context.model.refresh()
     with seeded(derive_seed(context.seed, "validate")):
         if config.metric == "loss":
             return {"loss": valid_loss(session)}

@@ -47,7 +47,8 @@ def carry_over(model: Model, old: Mapping[str, Tensor], *, where: str) -> Carrie
         UsageError: a tensor has another shape for another reason than growth.
     """
     tables = {id(p) for p in model.table_parameters()}
-    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    derived = model.derived()
+    own = {name: w for name, w in (*model.named_parameters(), *model.named_buffers()) if name not in derived}
     copied: list[str] = []
     grown: dict[str, tuple[int, int]] = {}
     for name, weight in own.items():
@@ -68,4 +69,4 @@ def carry_over(model: Model, old: Mapping[str, Tensor], *, where: str) -> Carrie
     if not copied and not grown:
         raise UsageError(f"init_from {where}: the bundle's model has no tensor in common with this one")
     fresh = tuple(name for name in own if name not in old)
-    return Carried(tuple(copied), grown, fresh, tuple(name for name in old if name not in own))
+    return Carried(tuple(copied), grown, fresh, tuple(name for name in old if name not in own and name not in derived))

@@ -9,12 +9,29 @@ from embedkit import hookimpl
 
 @hookimpl
 def register_losses(register: Any) -> None:
-    """Register ``sampled_softmax``."""
+    """Register ``softmax`` and ``sampled_softmax``."""
+    register(
+        "softmax",
+        "embedkit_itemrec.softmax:Softmax",
+        config="embedkit_itemrec.configs:SoftmaxConfig",
+        summary="Softmax over all rows of the target's table, a piece at a time.",
+    )
     register(
         "sampled_softmax",
         "embedkit_itemrec.sampled_softmax:SampledSoftmax",
         config="embedkit_itemrec.configs:SampledSoftmaxConfig",
         summary="Softmax over the batch's targets, corrected for how often each is drawn.",
+    )
+
+
+@hookimpl
+def register_encoders(register: Any) -> None:
+    """Register ``tower``."""
+    register(
+        "tower",
+        "embedkit_itemrec.tower:TowerEncoder",
+        config="embedkit_itemrec.configs:TowerEncoderConfig",
+        summary="Ids as the vectors of another tower, so that histories and targets share one.",
     )
 
 

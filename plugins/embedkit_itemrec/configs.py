@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 from pydantic import Field
 
 from embedkit.component import Config
@@ -28,6 +30,31 @@ class SampledSoftmaxConfig(Config):
     """At most so many of the batch's targets are candidates; drawn at random when there are more."""
     negatives: ViewName | None = None
     """A further stream or view of the target's table, drawn uniformly, whose rows are candidates of every query."""
+
+
+class SoftmaxConfig(Config):
+    """Options of ``softmax``."""
+
+    query: TowerName
+    """Tower of the queries."""
+    target: TowerName
+    """Tower of the targets; every row of its table is a candidate."""
+    view: ViewName | None = None
+    """Stream or view of the queries, with their targets; the stage's first stream when left out."""
+    temperature: Scheduled = 0.07
+    """What similarities are divided by."""
+    candidates: Literal["all", "trained"] = "all"
+    """``all`` rows of the table, or only those with a train event: what never was a target is then not pushed away either."""
+
+
+class TowerEncoderConfig(Config):
+    """Options of ``tower``."""
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"sequence", "category"})
+    reads_tower: ClassVar[bool] = True
+
+    tower: TowerName
+    """Tower whose vectors stand for the ids, such as that of the items of a history."""
 
 
 class MaskingConfig(Config):

@@ -28,6 +28,12 @@ def register_samplers(register: Any) -> None:
         summary="Every row once an epoch, in a new random order.",
     )
     register(
+        "bucketed",
+        "embedkit_training.samplers:Bucketed",
+        config="embedkit_training.configs:BucketedConfig",
+        summary="As shuffle, with rows of about one length in a batch.",
+    )
+    register(
         "uniform",
         "embedkit_training.samplers:Uniform",
         config="embedkit_training.configs:UniformConfig",

@@ -19,6 +19,13 @@ class ShuffleConfig(Config):
     """Leave out the last batch of an epoch when it is smaller than the others."""
 
 
+class BucketedConfig(ShuffleConfig):
+    """Options of ``bucketed``."""
+
+    stretch: int = Field(50, ge=1)
+    """Batches that are sorted together: the more, the less padding, and the less mixed the batches."""
+
+
 class UniformConfig(Config):
     """Options of ``uniform``."""
 

@@ -67,6 +67,26 @@ class Shuffle(_Positioned):
         return np.random.default_rng([self.context.seed, epoch]).permutation(len(self.context.rows))
 
 
+class Bucketed(Shuffle):
+    """A permutation of all rows each epoch, sorted by length within stretches of some batches; the batches then come in random order.
+
+    Rows of a batch have nearly one length, so little of a padded batch is padding, while rows meet other ones every epoch.
+    """
+
+    looks_at = ("length",)
+
+    def _order(self, epoch: int) -> Rows:
+        order, size = super()._order(epoch), self.context.size
+        lengths, stretch = self.context.columns["length"], size * self.config.stretch
+        for start in range(0, len(order), stretch):
+            piece = order[start : start + stretch]
+            order[start : start + stretch] = piece[np.argsort(lengths[piece], kind="stable")]
+        whole = len(order) // size
+        shuffled = np.random.default_rng([self.context.seed, epoch, 1]).permutation(whole)
+        batches = order[: whole * size].reshape(whole, size)[shuffled].ravel()
+        return np.concatenate([batches, order[whole * size :]])
+
+
 class Uniform(_Positioned):
     """Each batch is drawn uniformly from all rows without replacement, independent of the batches before (Yao et al. 2021, section 3.3)."""
 

@@ -47,7 +47,9 @@ class Registry:
     def entry(self, kind, name):
         assert kind == "sampler"
         return SimpleNamespace(
-            parse=lambda options, where: SimpleNamespace(**options), create=lambda config, context: Shuffle(config, context=context)
+            parse=lambda options, where: SimpleNamespace(**options),
+            load=lambda: Shuffle,
+            create=lambda config, context: Shuffle(config, context=context),
         )
 
 

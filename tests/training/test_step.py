@@ -20,6 +20,9 @@ from embedkit.views import View
 class CountingModel(nn.Module):
     """A tower that counts its forwards."""
 
+    read_towers = ()
+    held_rows: dict = {}
+
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))

@@ -13,7 +13,7 @@ from embedkit.config.model import Schedule
 from embedkit.data.batch import Batch
 from embedkit.nn.values import Outputs, Tokens
 from embedkit.schema import Schema, Tower
-from embedkit.training.loss import Loss, LossContext, LossResult, Needs, Step
+from embedkit.training.loss import CATALOGUE, Loss, LossContext, LossResult, Needs, Step
 from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
 
@@ -27,7 +27,7 @@ class LossConformance:
     """Inherit, say how the loss is made, and let pytest run it.
 
     The context has the towers ``item`` (of table ``items``) and ``user`` (of table ``events``) and the views ``main``, ``a`` and ``b``;
-    every view's rows are known in both tables.
+    every view's rows are known in both tables. The catalogue holds all items, whatever the batch.
     """
 
     @abstractmethod
@@ -119,15 +119,16 @@ class PlainStep:
         self.random = Random(torch.Generator().manual_seed(seed + 1), torch.Generator().manual_seed(seed + 2))
         self.leaves: list[Tensor] = []
         self._outputs: dict[tuple[str, str, str], Outputs] = {}
-        views = {need.view: None for need in needs.forwards}
+        views = {need.view: None for need in needs.forwards if need.view != CATALOGUE}
         number = torch.randint(0, ITEMS, (rows,), generator=draw)
         labels = {label: torch.randint(0, 2, (rows,), generator=draw) for label in needs.labels}
         self._views = {name: View(Batch({}, dict.fromkeys(TABLES, number), labels)) for name in views}
         for need in needs.forwards:
-            leaf = torch.randn(rows, WIDTH, generator=draw).to(dtype).requires_grad_(need.network == "student")
+            count = ITEMS if need.view == CATALOGUE else rows
+            leaf = torch.randn(count, WIDTH, generator=draw).to(dtype).requires_grad_(need.network == "student")
             self.leaves.append(leaf)
             unit = F.normalize(leaf, dim=1)
-            empty = torch.zeros(rows, 1, dtype=torch.bool)
+            empty = torch.zeros(count, 1, dtype=torch.bool)
             tokens = Tokens(leaf.unsqueeze(1), empty, empty, {})
             layers = {layer: leaf.unsqueeze(1) for layer in need.layers}
             self._outputs[need.network, need.tower, need.view] = Outputs(tokens, leaf, unit, leaf, (WIDTH // 2, WIDTH), True, layers)

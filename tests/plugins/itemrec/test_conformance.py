@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from embedkit.testing.conformance.augmentation import AugmentationConformance
 from embedkit.testing.conformance.loss import LossConformance
-from embedkit_itemrec.configs import CorrelatedMaskingConfig, FieldMaskingConfig, RandomMaskingConfig, SampledSoftmaxConfig
+from embedkit_itemrec.configs import CorrelatedMaskingConfig, FieldMaskingConfig, RandomMaskingConfig, SampledSoftmaxConfig, SoftmaxConfig
 from embedkit_itemrec.masking import CorrelatedMasking, FieldMasking, RandomMasking
 from embedkit_itemrec.sampled_softmax import SampledSoftmax
+from embedkit_itemrec.softmax import Softmax
 
 
 class TestSampledSoftmax(LossConformance):
@@ -15,6 +16,16 @@ class TestSampledSoftmax(LossConformance):
 class TestSampledSoftmaxWithASubsampleAndNegatives(LossConformance):
     def loss(self, context):
         return SampledSoftmax(SampledSoftmaxConfig(query="user", target="item", max_candidates=3, negatives="a"), context=context)
+
+
+class TestSoftmax(LossConformance):
+    def loss(self, context):
+        return Softmax(SoftmaxConfig(query="user", target="item"), context=context)
+
+
+class TestSoftmaxOverTrainedItems(LossConformance):
+    def loss(self, context):
+        return Softmax(SoftmaxConfig(query="user", target="item", candidates="trained"), context=context)
 
 
 class TestRandomMasking(AugmentationConformance):

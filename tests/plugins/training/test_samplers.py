@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from embedkit.data.sampler import SamplerContext
 from embedkit.errors import UsageError
 from embedkit.testing.conformance.sampler import SamplerConformance
-from embedkit_training.configs import ShuffleConfig, UniformConfig
-from embedkit_training.samplers import Shuffle, Uniform
+from embedkit_training.configs import BucketedConfig, ShuffleConfig, UniformConfig
+from embedkit_training.samplers import Bucketed, Shuffle, Uniform
 
 ROWS = np.arange(50, 73)
 
@@ -22,6 +23,12 @@ class TestShuffle(SamplerConformance):
 class TestShuffleDropLast(SamplerConformance):
     def sampler(self, context):
         return Shuffle(ShuffleConfig(drop_last=True), context=context)
+
+
+class TestBucketed(SamplerConformance):
+    def sampler(self, context):
+        lengths = np.random.default_rng(0).integers(1, 50, len(context.rows))
+        return Bucketed(BucketedConfig(stretch=2), context=replace(context, columns={"length": lengths}))
 
 
 class TestUniform(SamplerConformance):
@@ -62,3 +69,19 @@ def test_batches_larger_than_the_data_are_refused():
         Shuffle(ShuffleConfig(drop_last=True), context=context)
     with pytest.raises(UsageError, match="no rows to draw from"):
         Shuffle(ShuffleConfig(), context=SamplerContext(ROWS[:0], 1, 0))
+
+
+def test_buckets_hold_rows_of_one_length_and_every_row_once():
+    rows = np.arange(1000)
+    lengths = np.random.default_rng(0).geometric(0.1, 1000)
+    context = SamplerContext(rows, 20, 0, {"length": lengths})
+
+    def waste(sampler):
+        batches = list(islice(sampler, sampler.batches_per_epoch))
+        assert np.array_equal(np.sort(np.concatenate(batches)), rows)
+        return sum(lengths[b].max() * len(b) for b in batches) / lengths.sum()
+
+    assert waste(Bucketed(BucketedConfig(stretch=50), context=context)) < 1.2
+    assert waste(Shuffle(ShuffleConfig(), context=context)) > 2.0
+    first, second = (list(islice(Bucketed(BucketedConfig(), context=replace(context, seed=s)), 50)) for s in (0, 1))
+    assert [set(b) for b in first] != [set(b) for b in second]
