@@ -43,7 +43,7 @@ def register_encoders(register: Callable[..., None]) -> None:
         "number",
         "embedkit_tabular.encoders:NumberEncoder",
         config="embedkit_tabular.configs:NumberEncoderConfig",
-        summary="A number, linearly or piecewise-linearly between train quantiles.",
+        summary="A number, linearly, piecewise-linearly between train quantiles, or by learned frequencies.",
     )
     register(
         "timestamp",
@@ -73,4 +73,16 @@ def register_trunks(register: Callable[..., None]) -> None:
         "embedkit_tabular.trunks:Attention",
         config="embedkit_tabular.configs:AttentionConfig",
         summary="A mean weighted by learned queries.",
+    )
+    register(
+        "resnet",
+        "embedkit_tabular.resnet:ResNet",
+        config="embedkit_tabular.configs:ResNetConfig",
+        summary="A residual perceptron over the fields, side by side.",
+    )
+    register(
+        "feature_transformer",
+        "embedkit_tabular.feature_transformer:FeatureTransformer",
+        config="embedkit_tabular.configs:FeatureTransformerConfig",
+        summary="A pre-norm transformer over a token a feature, with registers.",
     )
