@@ -61,6 +61,7 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         views=views,
         frequencies=store.frequencies,
         rows={name: table.rows for name, table in store.tables.items()},
+        stats=store.codecs.stats,
     )
     found: list[WeightedLoss] = []
     names: set[str] = set()
