@@ -114,6 +114,17 @@ class Loss(Component, nn.Module):
     def needs(self) -> Needs:
         """The forwards and labels it will pull."""
 
+    @property
+    def watch(self) -> tuple[Forward, ...]:
+        """Forwards whose embeddings are watched for collapse (``embedkit.training.watch``), of those it needs.
+
+        Unless a loss says otherwise: the first one of a loss that looks at one tower alone, in two ways or more, as losses without
+        labels do.
+        """
+        forwards = self.needs.forwards
+        ways = {(forward.network, forward.view) for forward in forwards}
+        return forwards[:1] if len(ways) > 1 and len({forward.tower for forward in forwards}) == 1 else ()
+
     @abstractmethod
     def forward(self, step: Step) -> LossResult:
         """The loss of one step."""

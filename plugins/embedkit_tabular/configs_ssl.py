@@ -63,8 +63,9 @@ class TJepaConfig(Config):
     """Network that gives the targets, of kind ``ema``; ``student`` for the student itself, without gradient."""
     error: Error = "mse"
     """Squared error, or smooth L1, which is linear beyond an error of one."""
-    normalize: bool = True
-    """Bring each target to mean zero and variance one over its width, so that the student cannot win by making tokens small."""
+    normalize: Literal["token", "batch", "none"] = "token"
+    """``token``: bring each target to mean zero and variance one over its width, so that the student cannot win by making tokens small.
+    ``batch``: each number of a feature's target over the rows of the batch instead, so that what all rows share wins nothing either."""
     width: int | None = Field(None, ge=1)
     """Width of the predictor; half of the model's dim when left out."""
     layers: int = Field(2, ge=1)

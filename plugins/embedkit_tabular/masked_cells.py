@@ -45,6 +45,11 @@ class MaskedCells(Loss):
         """The tower on the view."""
         return self._needs
 
+    @property
+    def watch(self) -> tuple[Forward, ...]:
+        """The tower on the view: it learns without labels."""
+        return self._needs.forwards
+
     def forward(self, step: Step) -> LossResult:
         """The mean over fields, with the means over categories and over numbers as parts.
 

@@ -15,6 +15,9 @@ from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs
 from embedkit_tabular.configs_ssl import TJepaConfig
 from embedkit_tabular.masks import TARGET
 
+_SMALLEST = 1e-3
+"""Deviation below which a number of a target counts as constant: dividing by less would blow up rounding."""
+
 
 class Predictor(nn.Module):
     """A narrow transformer: what the student made of its context, and a mask token for each feature that is asked for.
@@ -85,6 +88,11 @@ class TJepa(Loss):
         """The student on the context, the teacher on the whole row."""
         return self._needs
 
+    @property
+    def watch(self) -> tuple[Forward, ...]:
+        """The teacher on whole rows: when it collapses, there is nothing left to predict."""
+        return self._needs.forwards[1:]
+
     def forward(self, step: Step) -> LossResult:
         """The mean error.
 
@@ -122,8 +130,11 @@ class TJepa(Loss):
     def _wanted(self, whole: Tokens, asked: Tensor) -> Tensor:
         """The teacher's vectors of the features asked for, float32 [B, K, T, D]."""
         x = slots(whole, self._fields).float()
-        if self.config.normalize:
+        if self.config.normalize == "token":
             x = F.layer_norm(x, x.shape[-1:])
+        elif self.config.normalize == "batch":
+            deviation, mean = torch.std_mean(x, 0, correction=0)
+            x = (x - mean) / deviation.clamp(min=_SMALLEST)
         rows, fields, _ = x.shape
         flat = asked + torch.arange(rows, device=x.device).view(-1, 1, 1) * fields
         return F.embedding(flat, x.flatten(0, 1))

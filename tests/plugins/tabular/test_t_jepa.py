@@ -38,7 +38,7 @@ class TestTJepa(LossConformance):
 
 class TestTJepaOfTheStudent(TestTJepa):
     def loss(self, context):
-        options = TJepaConfig(tower="item", context="a", network="student", error="smooth_l1", normalize=False, heads=2, width=6)
+        options = TJepaConfig(tower="item", context="a", network="student", error="smooth_l1", normalize="none", heads=2, width=6)
         return TJepa(options, context=context)
 
 
@@ -109,6 +109,19 @@ def test_the_loss_is_the_mean_over_single_targets():
             asked = torch.tensor([[[i for i, name in enumerate(NAMES) if one.params[TARGET + name][row, k]]]])
             errors.append((loss.predictor(alone, asked)[0, 0] - whole[row, asked[0, 0]]).square().mean())
     torch.testing.assert_close(total, torch.stack(errors).mean())
+
+
+def test_targets_are_brought_to_one_size():
+    found, teacher = views(rows=40), model()
+    tokens = teacher(found["main"], "row").tokens
+    asked = torch.arange(len(NAMES)).expand(40, 1, -1)
+    plain, token, batched = (make(normalize=how)._wanted(tokens, asked)[:, 0] for how in ("none", "token", "batch"))
+    torch.testing.assert_close(plain, tokens.x[:, 1:])
+    torch.testing.assert_close(token, F.layer_norm(plain, (DIM,)))
+    torch.testing.assert_close(batched.mean(0), torch.zeros(len(NAMES), DIM), atol=1e-5, rtol=0)
+    torch.testing.assert_close(batched.std(0, correction=0), torch.ones(len(NAMES), DIM), atol=1e-4, rtol=0)
+    same = replace(tokens, x=tokens.x[:1].expand(40, -1, -1))
+    assert make(normalize="batch")._wanted(same, asked).abs().max() < 1e-3
 
 
 def test_the_teacher_gets_no_gradient_and_the_student_does():
