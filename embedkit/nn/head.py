@@ -13,14 +13,14 @@ from embedkit.space import Metric
 
 @dataclass(frozen=True)
 class HeadContext:
-    """What a head is built from besides its options: the tower's name and the width D of pooled vectors."""
+    """What a head is built from besides its options: the tower's name and the width P of pooled vectors."""
 
     tower: str
     dim: int
 
 
 class Head(Component, nn.Module):
-    """Base of heads. ``forward`` maps [..., D] to [..., E] before normalisation; the model normalises when ``normalized``."""
+    """Base of heads. ``forward`` maps [..., P] to [..., E] before normalisation; the model normalises when ``normalized``."""
 
     context: HeadContext
 
@@ -41,4 +41,4 @@ class Head(Component, nn.Module):
 
     @abstractmethod
     def forward(self, pooled: Tensor) -> Tensor:
-        """[..., D] → [..., E]."""
+        """[..., P] → [..., E]."""

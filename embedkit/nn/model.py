@@ -64,9 +64,9 @@ class Model(nn.Module):
         for tower in schema.towers:
             fields = schema.tower_fields(tower)
             lengths = {field.name: self._encoder_for(field, tower).max_tokens(field) for field in fields}
-            trunk = spec.trunks[tower].create(TrunkContext(tower, fields, spec.dim, lengths))
-            head = spec.heads[tower].create(HeadContext(tower, spec.dim))
-            self.trunks[tower] = cast(Trunk, trunk)
+            trunk = cast(Trunk, spec.trunks[tower].create(TrunkContext(tower, fields, spec.dim, lengths)))
+            head = spec.heads[tower].create(HeadContext(tower, trunk.pooled_dim))
+            self.trunks[tower] = trunk
             self.heads[tower] = cast(Head, head)
         self.read_towers = self._read_towers()
 

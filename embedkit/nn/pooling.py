@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,17 @@ def masked_mean(x: Tensor, pad: Tensor) -> Tensor:
     """The mean of the tokens that are there: x [B, L, D], pad bool [B, L] → [B, D]."""
     total = x.masked_fill(pad.unsqueeze(-1), 0.0).sum(1)
     return total / (~pad).sum(1, keepdim=True).clamp(min=1).to(total.dtype)
+
+
+def slots(tokens: Tokens, fields: Sequence[str]) -> Tensor:
+    """One vector a field, in this order: the mean of its tokens, zeros for a field without any, [B, F, D]."""
+    spans = [tokens.spans.get(name) for name in fields]
+    first = spans[0].start if spans and spans[0] is not None else 0
+    if spans == [slice(first + i, first + i + 1) for i in range(len(spans))]:  # one token each, in this order: hundreds cost one copy
+        whole = slice(first, first + len(spans))
+        return tokens.x[:, whole].masked_fill(tokens.pad[:, whole].unsqueeze(-1), 0.0)
+    absent = tokens.x.new_zeros(tokens.x.shape[0], tokens.x.shape[2])
+    return torch.stack([absent if s is None else masked_mean(tokens.x[:, s], tokens.pad[:, s]) for s in spans], 1)
 
 
 def running_mean(tokens: Tokens, window: str, ordered: Iterable[str]) -> Tensor:

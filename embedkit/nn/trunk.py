@@ -40,6 +40,11 @@ class Trunk(Component, nn.Module):
 
     context: TrunkContext
 
+    @property
+    def pooled_dim(self) -> int:
+        """Width P of pooled vectors: the token width D unless a trunk says otherwise."""
+        return self.context.dim
+
     @abstractmethod
     def forward(
         self, tokens: Tokens, *, window: str | None = None, layers: tuple[int, ...] = ()
@@ -52,6 +57,7 @@ class Trunk(Component, nn.Module):
             layers: depths (1-based) whose token states are wanted.
 
         Returns:
-            tokens [B, L', D]; pooled [B, D], or, with ``window``, [B, W, D] for the W tokens of that field (rows that are padding hold
+            tokens [B, L', D]; pooled [B, P], or, with ``window``, [B, W, P] for the W tokens of that field (rows that are padding hold
             anything; the model drops them); and the layers asked for. A row whose tokens are all padding pools to zeros, never NaN.
+            A trunk may add tokens of its own under span names that no field has.
         """

@@ -20,7 +20,7 @@ class Tokens:
         x: [B, L, D].
         pad: bool [B, L], True where there is no token.
         hidden: bool [B, L], True where the token stands for a hidden value.
-        spans: field → its slice of the L tokens, in the order of the tokens.
+        spans: field → its slice of the L tokens, in the order of the tokens; after a trunk, its own tokens too.
     """
 
     x: Tensor
@@ -62,7 +62,7 @@ class Outputs:
 
     Attributes:
         tokens: after the trunk, [B, L, D].
-        pooled: [B, D], or [N, D] for windows: one row for each of the N values of the window field, in ragged order.
+        pooled: [B, P], or [N, P] for windows: one row for each of the N values of the window field, in ragged order.
         embedding: float32 [B, E] or [N, E], unit length when ``normalized`` (zeros for a row that has no direction).
         raw: the head's output before normalisation, of the same shape.
         prefixes: nested widths, ascending, the last one E.

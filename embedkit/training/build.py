@@ -65,6 +65,7 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         frequencies=store.frequencies,
         rows={name: table.rows for name, table in store.tables.items()},
         precision=autocast_type(context.plan.config.compute) or torch.float32,
+        stats=store.codecs.stats,
     )
     found: list[WeightedLoss] = []
     names: set[str] = set()

@@ -39,8 +39,10 @@ def train(session: Session) -> StageResult:
                 scalars["grad_norm"] = norm
             session.meter.add(scalars, rows)
 
+            if session.step == 1:
+                session.watch.begin(result.step)
             if session.due(session.config.log_every):
-                report(session)
+                report(session, result)
             if session.config.validate_ is not None and session.due(session.config.validate_.every):
                 validate(session)
                 save(session, result)
@@ -75,8 +77,8 @@ def not_finite(step: int, parts: list[str]) -> str:
     )
 
 
-def report(session: Session) -> None:
-    """Write one line of metrics: means since the line before."""
+def report(session: Session, result: StepResult) -> None:
+    """Write one line of metrics: means since the line before, and how the last batch's embeddings lie."""
     losses, speed = session.meter.take()
     bad = [name for name, value in losses.items() if not math.isfinite(value) and name != "grad_norm"]
     if bad:
@@ -94,7 +96,12 @@ def report(session: Session) -> None:
     }
     if norm is not None and math.isfinite(norm):
         record["grad_norm"] = norm
+    spread, warnings = session.watch.see(result.step)
+    if spread:
+        record["watch"] = spread
     session.metrics.append(record)
+    for line in warnings:
+        session.progress.line(line)
     session.progress.update(session.step, f"{summary(losses, speed)}  {clock_text(left)} left")
     session.context.host.announce("step_reported", report=record)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from embedkit.config.model import Schedule
 from embedkit.nn.values import Outputs
 from embedkit.schema import Schema
 from embedkit.views import Random, View
+
+if TYPE_CHECKING:
+    from embedkit.data.codec import FieldStats
 
 CATALOGUE = "*"
 """In place of a view's name: all rows of the tower's table, in their order. Its ``View`` is not among ``Step.views``."""
@@ -50,6 +53,7 @@ class LossContext:
         frequencies: table → int64 [M]: how many train events point at each row of that table (ones for a table without events).
             Called lazily; the tensor lives on the CPU.
         rows: table → number of rows M.
+        stats: field → statistics of its codec, for losses that tell a field's values.
         precision: type that large products may take: that of the forwards.
     """
 
@@ -59,6 +63,7 @@ class LossContext:
     views: tuple[str, ...]
     frequencies: Callable[[str], Tensor]
     rows: Mapping[str, int]
+    stats: Mapping[str, FieldStats] = field(default_factory=dict)
     precision: torch.dtype = torch.float32
 
 
@@ -113,6 +118,17 @@ class Loss(Component, nn.Module):
     @abstractmethod
     def needs(self) -> Needs:
         """The forwards and labels it will pull."""
+
+    @property
+    def watch(self) -> tuple[Forward, ...]:
+        """Forwards whose embeddings are watched for collapse (``embedkit.training.watch``), of those it needs.
+
+        Unless a loss says otherwise: the first one of a loss that looks at one tower alone, in two ways or more, as losses without
+        labels do.
+        """
+        forwards = self.needs.forwards
+        ways = {(forward.network, forward.view) for forward in forwards}
+        return forwards[:1] if len(ways) > 1 and len({forward.tower for forward in forwards}) == 1 else ()
 
     @abstractmethod
     def forward(self, step: Step) -> LossResult:

@@ -24,6 +24,7 @@ from embedkit.training.report import MetricsFile, TimeLeft, make_progress
 from embedkit.training.schedule import Clock
 from embedkit.training.step import StepModule
 from embedkit.training.validate import Stopper, check_metric
+from embedkit.training.watch import Watch
 from embedkit.views import Random, View
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Session:
         self.total = config.steps or max(1, math.ceil((config.epochs or 0.0) * self.epoch_steps))
         self.step = 0
         self.meter = Meter()
+        self.watch = Watch(losses)
         self.stopper = None if config.validate_ is None else Stopper(config.validate_)
         self.checkpoints = Checkpoints(context.checkpoints)
         self.metrics = MetricsFile(context.folder.metrics)
@@ -179,6 +181,7 @@ class Session:
             "loaders": {name: loader.state_dict() for name, loader in self.loaders.items()},
             "random": {"shared": self.random.shared.get_state(), "local": self.random.local.get_state(), "global": global_state()},
             "meter": self.meter.state_dict(),
+            "watch": self.watch.state_dict(),
             "stopper": None if self.stopper is None else self.stopper.state_dict(),
             "metrics": self.metrics.size,
         }
@@ -201,6 +204,7 @@ class Session:
         self.random.local.set_state(state["random"]["local"])
         load_global_state(state["random"]["global"])
         self.meter.load_state_dict(state["meter"], self.context.device)
+        self.watch.load_state_dict(state["watch"])
         if self.stopper is not None and state["stopper"] is not None:
             self.stopper.load_state_dict(state["stopper"])
         self.metrics.cut(state["metrics"])

@@ -6,41 +6,15 @@ import math
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedkit.errors import DataError, UsageError
+from embedkit.nn.block import Block
 from embedkit.nn.named import Named
 from embedkit.nn.pooling import masked_mean, ordered_fields, running_mean, without_empty
 from embedkit.nn.trunk import Trunk, TrunkContext
 from embedkit.nn.values import Tokens
 from embedkit_sequence.configs import TransformerConfig
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each on a normalised input and added to it (pre-norm; Xiong et al. 2020, arXiv 2002.04745)."""
-
-    def __init__(self, dim: int, heads: int, hidden: int, dropout: float, depth: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-        self.norm_hidden = nn.LayerNorm(dim)
-        self.wide = nn.Linear(dim, hidden)
-        self.narrow = nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
-        for linear in (self.out, self.narrow):  # what enters the residual sum starts small, the smaller the deeper the stack
-            nn.init.normal_(linear.weight, std=0.02 / math.sqrt(2 * depth))
-            nn.init.zeros_(linear.bias)
-
-    def forward(self, x: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """x [B, L, D]; mask bool [B, 1, L, L], True where a query (third) may see a key (last)."""
-        q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        x = x + self.dropout(self.out(seen.transpose(1, 2).flatten(2)))
-        out: Tensor = x + self.dropout(self.narrow(F.gelu(self.wide(self.norm_hidden(x)))))
-        return out
 
 
 class Transformer(Trunk):

@@ -1,4 +1,4 @@
-"""Rows of numbers, categories and times: field types, encoders, and trunks that read a row."""
+"""Rows of numbers, categories and times: field types, encoders, trunks that read a row, and losses that need no label."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def register_encoders(register: Callable[..., None]) -> None:
         "number",
         "embedkit_tabular.encoders:NumberEncoder",
         config="embedkit_tabular.configs:NumberEncoderConfig",
-        summary="A number, linearly or piecewise-linearly between train quantiles.",
+        summary="A number, linearly, piecewise-linearly between train quantiles, or by learned frequencies.",
     )
     register(
         "timestamp",
@@ -73,4 +73,50 @@ def register_trunks(register: Callable[..., None]) -> None:
         "embedkit_tabular.trunks:Attention",
         config="embedkit_tabular.configs:AttentionConfig",
         summary="A mean weighted by learned queries.",
+    )
+    register(
+        "resnet",
+        "embedkit_tabular.resnet:ResNet",
+        config="embedkit_tabular.configs:ResNetConfig",
+        summary="A residual perceptron over the fields, side by side.",
+    )
+    register(
+        "feature_transformer",
+        "embedkit_tabular.feature_transformer:FeatureTransformer",
+        config="embedkit_tabular.configs:FeatureTransformerConfig",
+        summary="A pre-norm transformer over a token a feature, with registers.",
+    )
+
+
+@hookimpl
+def register_augmentations(register: Callable[..., None]) -> None:
+    """Views that hide cells of rows."""
+    register(
+        "jepa_masks",
+        "embedkit_tabular.masks:JepaMasks",
+        config="embedkit_tabular.configs_ssl:JepaMasksConfig",
+        summary="A view of some fields of each row, and which of the others are to be predicted.",
+    )
+    register(
+        "cell_masking",
+        "embedkit_tabular.masks:CellMasking",
+        config="embedkit_tabular.configs_ssl:CellMaskingConfig",
+        summary="A view with a random share of its cells hidden.",
+    )
+
+
+@hookimpl
+def register_losses(register: Callable[..., None]) -> None:
+    """Losses that learn from rows without labels."""
+    register(
+        "t_jepa",
+        "embedkit_tabular.t_jepa:TJepa",
+        config="embedkit_tabular.configs_ssl:TJepaConfig",
+        summary="Predict from some features of a row how a slow copy of the model encodes others.",
+    )
+    register(
+        "masked_cells",
+        "embedkit_tabular.masked_cells:MaskedCells",
+        config="embedkit_tabular.configs_ssl:MaskedCellsConfig",
+        summary="Tell the hidden cells of a row from the visible ones.",
     )

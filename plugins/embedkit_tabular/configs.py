@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from embedkit.component import Config
 
@@ -16,11 +16,17 @@ class NumberEncoderConfig(Config):
     """Options of ``number``."""
 
     accepts: ClassVar[frozenset[str]] = frozenset({"number"})
-    kind: Literal["linear", "piecewise_linear"] = "piecewise_linear"
+    kind: Literal["linear", "piecewise_linear", "periodic"] = "piecewise_linear"
     """``linear``: x * w + b. ``piecewise_linear``: how far x has come through each of some bins between train quantiles, then linear
-    (Gorishniy et al. 2022): it can bend where the data lie."""
+    (Gorishniy et al. 2022): it can bend where the data lie. ``periodic``: sines and cosines of learned frequencies, then linear and a
+    ReLU (PLR of the same paper)."""
     bins: int = Field(32, ge=2)
     """piecewise_linear: at most so many bins a field."""
+    frequencies: int = Field(48, ge=1)
+    """periodic: frequencies a number."""
+    sigma: float = Field(0.1, gt=0)
+    """periodic: frequencies start normal with this standard deviation, in periods a standard deviation of the field: the larger, the finer
+    the differences that the encoder starts out seeing."""
 
 
 class TimestampEncoderConfig(Config):
@@ -40,6 +46,49 @@ class MlpConfig(Config):
     """Share of each hidden layer's outputs that is dropped while training."""
     residual: bool = True
     """Add the mean of the tokens to the result, so that the trunk starts out near a mean and learns what to add to it."""
+
+
+class ResNetConfig(Config):
+    """Options of ``resnet``."""
+
+    layers: int = Field(2, ge=1)
+    """Residual blocks."""
+    width: int | None = Field(None, ge=1)
+    """Width of the blocks; the model's dim when left out."""
+    hidden_factor: float = Field(2.0, gt=0)
+    """Width of a block's hidden layer, as a multiple of ``width``."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of what a block adds that is dropped while training."""
+    hidden_dropout: float = Field(0.2, ge=0, lt=1)
+    """Share of a block's hidden layer that is dropped while training."""
+    norm: Literal["batch", "layer"] = "batch"
+    """Normalise over the rows of a batch, as published, or each row over its width."""
+
+
+class FeatureTransformerConfig(Config):
+    """Options of ``feature_transformer``."""
+
+    layers: int = Field(2, ge=1)
+    """Depth."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; must divide the model's dim."""
+    hidden: int | None = Field(None, ge=1)
+    """Width of the feed-forward layers; four times the model's dim when left out."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of each layer's outputs that is dropped while training."""
+    registers: int = Field(1, ge=0)
+    """Learned tokens that are in every row and stand for no feature ([REG] of T-JEPA)."""
+    pooling: Literal["register", "mean", "flatten"] = "mean"
+    """What stands for a row: the first register, the mean of the features, or the features side by side (width times the number of fields;
+    T-JEPA's downstream form, which wants an identity head or one that narrows it)."""
+    init_std: float = Field(0.02, gt=0)
+    """Standard deviation of the vectors of fields, types and registers at the start."""
+
+    @model_validator(mode="after")
+    def _register(self) -> FeatureTransformerConfig:
+        if self.pooling == "register" and self.registers == 0:
+            raise ValueError("pooling = 'register' reads the first register and registers is 0: set registers = 1, or another pooling")
+        return self
 
 
 class MeanConfig(Config):

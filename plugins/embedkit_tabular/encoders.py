@@ -43,6 +43,25 @@ class PiecewiseLinear(nn.Module):
         return share.clamp(self.low, self.high)
 
 
+class Periodic(nn.Module):
+    """Sines and cosines of numbers at learned frequencies [Gorishniy et al. 2022, section 3.3]: ``sin(2 pi c x), cos(2 pi c x)``.
+
+    Args:
+        width: numbers a row W.
+        frequencies: of each number, k.
+        sigma: standard deviation of the frequencies at the start.
+    """
+
+    def __init__(self, width: int, frequencies: int, sigma: float) -> None:
+        super().__init__()
+        self.frequency = nn.Parameter(torch.empty(width, frequencies).normal_(std=sigma))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, W] → [B, W * 2k]."""
+        angle = 2 * math.pi * x.unsqueeze(2) * self.frequency
+        return torch.cat([angle.sin(), angle.cos()], 2).flatten(1)
+
+
 class NumberEncoder(Encoder):
     """A number → one token."""
 
@@ -54,14 +73,21 @@ class NumberEncoder(Encoder):
         self.bins: Named[nn.Module] = Named()
         self.linear: Named[nn.Linear] = Named()
         for spec in context.fields:
-            width = context.stats[spec.name].width
-            edges = self._edges(spec)
-            self.bins[spec.name] = nn.Identity() if edges is None else PiecewiseLinear(edges)
-            self.linear[spec.name] = _linear(width if edges is None else edges.shape[0] - 1, context.dim)
+            self.bins[spec.name], width = self._spread(spec)
+            self.linear[spec.name] = _linear(width, context.dim)
 
     def embed(self, spec: FieldSpec, column: Column) -> tuple[Tensor, Tensor | None]:
         """See ``Encoder.embed``."""
-        return self.linear[spec.name](self.bins[spec.name](_flat(column))).unsqueeze(1), None
+        x = self.linear[spec.name](self.bins[spec.name](_flat(column)))
+        return (x.relu() if self.config.kind == "periodic" else x).unsqueeze(1), None
+
+    def _spread(self, spec: FieldSpec) -> tuple[nn.Module, int]:
+        """What makes a field's numbers into the inputs of its linear map, and how many those are."""
+        width = self.context.stats[spec.name].width
+        if self.config.kind == "periodic":
+            return Periodic(width, self.config.frequencies, self.config.sigma), 2 * width * self.config.frequencies
+        edges = self._edges(spec)
+        return (nn.Identity(), width) if edges is None else (PiecewiseLinear(edges), edges.shape[0] - 1)
 
     def _edges(self, spec: FieldSpec) -> Tensor | None:
         """Bin edges, evenly many train values between each two; None where a line must do: one value only, or several numbers a row."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from embedkit.errors import UsageError
-from embedkit.nn.pooling import masked_mean, ordered_fields, running_mean, without_empty
+from embedkit.nn.pooling import masked_mean, ordered_fields, running_mean, slots, without_empty
 from embedkit.nn.trunk import Trunk, TrunkContext
 from embedkit.nn.values import Tokens
 from embedkit_tabular.configs import AttentionConfig, MeanConfig, MlpConfig
@@ -39,20 +39,10 @@ class Mlp(Trunk):
         self, tokens: Tokens, *, window: str | None = None, layers: tuple[int, ...] = ()
     ) -> tuple[Tokens, Tensor, dict[int, Tensor]]:
         """See ``Trunk.forward``."""
-        slots = self._slots(tokens)
-        pooled = self.layers(slots)
+        pooled = self.layers(slots(tokens, [spec.name for spec in self.context.fields]).flatten(1))
         if self.config.residual:
             pooled = pooled + masked_mean(tokens.x, tokens.pad)
         return tokens, without_empty(pooled, tokens.pad), {}
-
-    def _slots(self, tokens: Tokens) -> Tensor:
-        """[B, F * D], the tower's fields in order."""
-        names = [spec.name for spec in self.context.fields]
-        if list(tokens.spans) == names and tokens.x.shape[1] == len(names):
-            return tokens.x.masked_fill(tokens.pad.unsqueeze(-1), 0.0).flatten(1)
-        absent = tokens.x.new_zeros(tokens.x.shape[0], tokens.x.shape[2])
-        spans = [tokens.spans.get(name) for name in names]
-        return torch.cat([absent if s is None else masked_mean(tokens.x[:, s], tokens.pad[:, s]) for s in spans], 1)
 
 
 class Mean(Trunk):

@@ -49,7 +49,7 @@ ODD = pa.table(
 )
 
 
-@pytest.fixture(scope="module", params=["mlp", "mean", "attention", "transformer"])
+@pytest.fixture(scope="module", params=["mlp", "mean", "attention", "transformer", "resnet", "feature_transformer"])
 def built(request) -> tuple[Model, Codecs]:
     plugins = {"sequence": embedkit_sequence, "tabular": embedkit_tabular, "text": embedkit_text, "unified": embedkit_unified}
     registry = host_with(plugins).registry

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 from embedkit.config.model import Schedule
 from embedkit.data.batch import Batch
 from embedkit.nn.values import Outputs, Tokens
-from embedkit.schema import Schema, Tower
+from embedkit.schema import FieldSpec, Schema, Tower
 from embedkit.training.loss import CATALOGUE, Loss, LossContext, LossResult, Needs, Step
 from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
@@ -27,8 +28,16 @@ class LossConformance:
     """Inherit, say how the loss is made, and let pytest run it.
 
     The context has the towers ``item`` (of table ``items``) and ``user`` (of table ``events``) and the views ``main``, ``a`` and ``b``;
-    every view's rows are known in both tables. The catalogue holds all items, whatever the batch.
+    every view's rows are known in both tables. The catalogue holds all items, whatever the batch. A loss that looks at tokens names the
+    ``fields`` of the towers; one that wants something of its augmentation ``dress``es the views.
     """
+
+    fields: tuple[FieldSpec, ...] = ()
+    """Fields of both towers, one token each; none gives one token without a field."""
+
+    def dress(self, view: View) -> View:
+        """The view with what the loss's augmentation would add."""
+        return view
 
     @abstractmethod
     def loss(self, context: LossContext) -> Loss:
@@ -37,12 +46,16 @@ class LossConformance:
     def make(self) -> Loss:
         """A loss of the suite's context."""
         torch.manual_seed(0)
-        return self.loss(loss_context())
+        return self.loss(loss_context(self.fields))
+
+    def step(self, loss: Loss, **options: Any) -> PlainStep:
+        """A step for a loss; see ``PlainStep``."""
+        return PlainStep(loss.needs, fields=self.fields, dress=self.dress, **options)
 
     def test_is_a_finite_number_with_a_gradient(self) -> None:
         """A float32 scalar; something that it pulled gets a gradient."""
         loss = self.make()
-        step = PlainStep(loss.needs)
+        step = self.step(loss)
         result = loss(step)
         assert result.loss.shape == ()
         assert result.loss.dtype == torch.float32
@@ -60,7 +73,7 @@ class LossConformance:
     def test_nothing_selected_is_a_zero(self) -> None:
         """A batch without rows gives zero and zero gradients, never NaN."""
         loss = self.make()
-        step = PlainStep(loss.needs, rows=0)
+        step = self.step(loss, rows=0)
         result = loss(step)
         result.loss.backward()
         assert float(result.loss.detach()) == 0.0
@@ -70,14 +83,14 @@ class LossConformance:
     def test_bfloat16_outputs_give_a_float32_loss(self) -> None:
         """Under autocast outputs may be bfloat16; the loss computes in float32."""
         loss = self.make()
-        result = loss(PlainStep(loss.needs, dtype=torch.bfloat16))
+        result = loss(self.step(loss, dtype=torch.bfloat16))
         assert result.loss.dtype == torch.float32
         assert result.loss.isfinite()
 
     def test_parts_and_kept_tensors_are_detached(self) -> None:
         """What is logged and kept holds no graph."""
         loss = self.make()
-        result: LossResult = loss(PlainStep(loss.needs))
+        result: LossResult = loss(self.step(loss))
         for value in result.parts.values():
             assert value.shape == ()
             assert not value.requires_grad
@@ -87,25 +100,25 @@ class LossConformance:
         """Queues, centres and prototypes change in ``after_update`` only."""
         loss = self.make()
         before = {name: value.clone() for name, value in loss.state_dict().items()}
-        loss(PlainStep(loss.needs))
+        loss(self.step(loss))
         assert all(torch.equal(before[name], value) for name, value in loss.state_dict().items())
 
     def test_continues_from_its_state(self) -> None:
         """A new loss that loads the state after an update gives the same value."""
         loss, step = self.make(), None
         for seed in range(3):
-            step = PlainStep(loss.needs, seed=seed)
+            step = self.step(loss, seed=seed)
             result = loss(step)
             with torch.no_grad():
                 loss.after_update(step, result.keep)
         fresh = self.make()
         fresh.load_state_dict(loss.state_dict())
-        ours, theirs = loss(PlainStep(loss.needs, seed=9)).loss, fresh(PlainStep(loss.needs, seed=9)).loss
+        ours, theirs = loss(self.step(loss, seed=9)).loss, fresh(self.step(loss, seed=9)).loss
         assert torch.equal(ours, theirs)
 
     def _value(self) -> list[Tensor]:
         loss = self.make()
-        step = PlainStep(loss.needs)
+        step = self.step(loss)
         result = loss(step)
         result.loss.backward()
         return [result.loss.detach(), *(leaf.grad for leaf in step.leaves if leaf.grad is not None)]
@@ -114,7 +127,16 @@ class LossConformance:
 class PlainStep:
     """A step that serves random unit vectors for what ``needs`` names, and refuses anything else."""
 
-    def __init__(self, needs: Needs, *, rows: int = ROWS, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        needs: Needs,
+        *,
+        rows: int = ROWS,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        fields: Sequence[FieldSpec] = (),
+        dress: Callable[[View], View] = lambda view: view,
+    ) -> None:
         draw = torch.Generator().manual_seed(seed)
         self.random = Random(torch.Generator().manual_seed(seed + 1), torch.Generator().manual_seed(seed + 2))
         self.leaves: list[Tensor] = []
@@ -122,16 +144,19 @@ class PlainStep:
         views = {need.view: None for need in needs.forwards if need.view != CATALOGUE}
         number = torch.randint(0, ITEMS, (rows,), generator=draw)
         labels = {label: torch.randint(0, 2, (rows,), generator=draw) for label in needs.labels}
-        self._views = {name: View(Batch({}, dict.fromkeys(TABLES, number), labels)) for name in views}
+        self._views = {name: dress(View(Batch({}, dict.fromkeys(TABLES, number), labels))) for name in views}
+        spans = {spec.name: slice(i, i + 1) for i, spec in enumerate(fields)}
+        length = max(1, len(fields))
         for need in needs.forwards:
             count = ITEMS if need.view == CATALOGUE else rows
-            leaf = torch.randn(count, WIDTH, generator=draw).to(dtype).requires_grad_(need.network == "student")
+            leaf = torch.randn(count, length, WIDTH, generator=draw).to(dtype).requires_grad_(need.network == "student")
             self.leaves.append(leaf)
-            unit = F.normalize(leaf, dim=1)
-            empty = torch.zeros(count, 1, dtype=torch.bool)
-            tokens = Tokens(leaf.unsqueeze(1), empty, empty, {})
-            layers = {layer: leaf.unsqueeze(1) for layer in need.layers}
-            self._outputs[need.network, need.tower, need.view] = Outputs(tokens, leaf, unit, leaf, (WIDTH // 2, WIDTH), True, layers)
+            pooled = leaf.mean(1)
+            unit = F.normalize(pooled, dim=1)
+            empty = torch.zeros(count, length, dtype=torch.bool)
+            tokens = Tokens(leaf, empty, empty, spans)
+            layers = dict.fromkeys(need.layers, leaf)
+            self._outputs[need.network, need.tower, need.view] = Outputs(tokens, pooled, unit, pooled, (WIDTH // 2, WIDTH), True, layers)
 
     @property
     def views(self) -> Mapping[str, View]:
@@ -159,12 +184,13 @@ class PlainStep:
         raise AssertionError("a loss sets per_prefix instead of narrowing its step")
 
 
-def loss_context() -> LossContext:
-    """Two towers of one width over a table of items and one of events."""
-    towers = {"item": Tower("item", (), "items"), "user": Tower("user", (), "events")}
+def loss_context(fields: Sequence[FieldSpec] = ()) -> LossContext:
+    """Two towers of one width over a table of items and one of events, with these fields."""
+    names = tuple(spec.name for spec in fields)
+    towers = {"item": Tower("item", names, "items"), "user": Tower("user", names, "events")}
     counts = torch.arange(ITEMS) % 4
     return LossContext(
-        schema=Schema({}, towers, {}),
+        schema=Schema({spec.name: spec for spec in fields}, towers, {}),
         tower_dims=dict.fromkeys(towers, WIDTH),
         token_dim=WIDTH,
         views=("main", "a", "b"),

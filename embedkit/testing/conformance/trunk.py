@@ -36,7 +36,7 @@ class TrunkConformance:
         trunk = self.make()
         tokens = tokens_for(trunk)
         out, pooled, layers = trunk(tokens)
-        assert pooled.shape == (ROWS, trunk.context.dim)
+        assert pooled.shape == (ROWS, trunk.pooled_dim)
         assert out.x.shape == (*out.pad.shape, trunk.context.dim)
         assert layers == {}
         assert pooled.isfinite().all()
@@ -76,14 +76,14 @@ class TrunkConformance:
         tokens = tokens_for(trunk)
         for name in tokens.spans:
             _, pooled, _ = trunk(tokens.select([name]))
-            assert pooled.shape == (ROWS, trunk.context.dim)
+            assert pooled.shape == (ROWS, trunk.pooled_dim)
             assert pooled.isfinite().all()
 
     def test_every_parameter_learns(self) -> None:
         """The pooled vector reaches every parameter."""
         trunk = self.make()
         tokens = tokens_for(trunk, full=True)
-        weights = torch.randn(trunk.context.dim, generator=torch.Generator().manual_seed(3))
+        weights = torch.randn(trunk.pooled_dim, generator=torch.Generator().manual_seed(3))
         for name, gradient in gradients(trunk, lambda: (trunk(tokens)[1] * weights).sum()).items():
             assert gradient.isfinite().all()
             assert gradient.abs().max() > ROUNDING, f"no gradient reaches {name}"
@@ -122,7 +122,7 @@ class TrunkConformance:
             tokens = tokens_for(trunk, full=True)
             span = tokens.spans[window]
             _, expect, _ = trunk(tokens, window=window)
-            assert expect.shape == (ROWS, span.stop - span.start, trunk.context.dim)
+            assert expect.shape == (ROWS, span.stop - span.start, trunk.pooled_dim)
             for t in range(span.stop - span.start - 1):
                 x = tokens.x.clone()
                 x[:, span.start + t + 1 : span.stop] *= torch.linspace(-2, 2, x.shape[2])

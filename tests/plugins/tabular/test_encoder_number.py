@@ -46,6 +46,14 @@ class TestLinear(EncoderConformance):
         return columns()
 
 
+class TestPeriodic(EncoderConformance):
+    def encoder(self):
+        return NumberEncoder(NumberEncoderConfig(kind="periodic", frequencies=3, sigma=1.0), context=EncoderContext(FIELDS, STATS, dim=8))
+
+    def columns(self):
+        return columns()
+
+
 class TestTimestamp(EncoderConformance):
     def encoder(self):
         fields = (field("bought", "timestamp"),)
@@ -97,3 +105,15 @@ def test_several_numbers_a_row():
     spec = field("size", "number")
     encoder = NumberEncoder(NumberEncoderConfig(), context=EncoderContext((spec,), {"size": FieldStats(9, 0, width=3)}, dim=8))
     assert encode(encoder, {"size": Column(torch.randn(4, 3))}).x.shape == (4, 1, 8)
+
+
+def test_a_periodic_encoder_repeats_itself():
+    """With one frequency of two periods a unit, x and x + 1/2 are one."""
+    encoder = make(kind="periodic", frequencies=1)
+    with torch.no_grad():
+        encoder.bins["price"].frequency.fill_(2.0)
+    x = torch.tensor([-0.3, 0.2, 0.7, 0.35])
+    tokens = encode(encoder, {"price": Column(x)}).x[:, 0]
+    torch.testing.assert_close(tokens[0], tokens[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(tokens[1], tokens[2], rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(tokens[2], tokens[3])

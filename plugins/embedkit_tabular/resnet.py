@@ -1,0 +1,73 @@
+"""ResNet: a residual perceptron over the fields of a row (Gorishniy et al. 2021, arXiv 2106.11959, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from embedkit.nn.pooling import slots, without_empty
+from embedkit.nn.trunk import Trunk, TrunkContext
+from embedkit.nn.values import Tokens
+from embedkit_tabular.configs import ResNetConfig
+
+
+class RowNorm(nn.BatchNorm1d):
+    """Batch normalisation that a training batch of one row passes by its running statistics: it has no variance of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, D] → [B, D]."""
+        if self.training and input.shape[0] < 2:
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(input)
+
+
+class ResNetBlock(nn.Module):
+    """``x + Dropout(Linear(Dropout(ReLU(Linear(Norm(x))))))``."""
+
+    def __init__(self, dim: int, hidden: int, config: ResNetConfig) -> None:
+        super().__init__()
+        self.norm = _norm(dim, config)
+        self.wide = nn.Linear(dim, hidden)
+        self.narrow = nn.Linear(hidden, dim)
+        self.inner = nn.Dropout(config.hidden_dropout)
+        self.outer = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, D] → [B, D]."""
+        added = self.narrow(self.inner(F.relu(self.wide(self.norm(x)))))
+        return cast(Tensor, x + self.outer(added))
+
+
+class ResNet(Trunk):
+    """The fields side by side, a linear map to the width of the blocks, residual blocks, then ``Linear(ReLU(Norm(x)))``.
+
+    A field that a row or a view lacks has a slot of zeros; tokens are returned as they came.
+    """
+
+    config: ResNetConfig
+
+    def __init__(self, config: ResNetConfig, *, context: TrunkContext) -> None:
+        super().__init__(config, context=context)
+        self._names = [spec.name for spec in context.fields]
+        width = config.width or context.dim
+        self.first = nn.Linear(len(self._names) * context.dim, width)
+        hidden = round(config.hidden_factor * width)
+        self.blocks = nn.Sequential(*(ResNetBlock(width, max(1, hidden), config) for _ in range(config.layers)))
+        self.norm = _norm(width, config)
+        self.last = nn.Linear(width, context.dim)
+
+    def forward(
+        self, tokens: Tokens, *, window: str | None = None, layers: tuple[int, ...] = ()
+    ) -> tuple[Tokens, Tensor, dict[int, Tensor]]:
+        """See ``Trunk.forward``."""
+        x = self.blocks(self.first(slots(tokens, self._names).flatten(1)))
+        pooled = self.last(F.relu(self.norm(x)))
+        return tokens, without_empty(pooled, tokens.pad), {}
+
+
+def _norm(dim: int, config: ResNetConfig) -> nn.Module:
+    return RowNorm(dim) if config.norm == "batch" else nn.LayerNorm(dim)
