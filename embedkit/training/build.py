@@ -61,6 +61,8 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         views=views,
         frequencies=store.frequencies,
         rows={name: table.rows for name, table in store.tables.items()},
+        codecs=store.codecs,
+        normalized={name: head.normalized for name, head in model.heads.items()},
     )
     found: list[WeightedLoss] = []
     names: set[str] = set()

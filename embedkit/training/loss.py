@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from embedkit.config.model import Schedule
 from embedkit.nn.values import Outputs
 from embedkit.schema import Schema
 from embedkit.views import Random, View
+
+if TYPE_CHECKING:
+    from embedkit.data.codec import Codec
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class LossContext:
         frequencies: table → int64 [M]: how many train events point at each row of that table (ones for a table without events).
             Called lazily; the tensor lives on the CPU.
         rows: table → number of rows M.
+        codecs: field → fitted codec, for losses that read labels.
+        normalized: tower → whether its embeddings have unit length.
     """
 
     schema: Schema
@@ -55,6 +60,8 @@ class LossContext:
     views: tuple[str, ...]
     frequencies: Callable[[str], Tensor]
     rows: Mapping[str, int]
+    codecs: Mapping[str, Codec] = field(default_factory=dict)
+    normalized: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -12,9 +13,30 @@ from embedkit.errors import UsageError
 from embedkit.nn.pooling import masked_mean, ordered_fields, running_mean, without_empty
 from embedkit.nn.trunk import Trunk, TrunkContext
 from embedkit.nn.values import Tokens
+from embedkit.schema import FieldSpec
 from embedkit_tabular.configs import AttentionConfig, MeanConfig, MlpConfig
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+def slots(tokens: Tokens, fields: Sequence[FieldSpec]) -> Tensor:
+    """[B, F * D]: the mean of each field's tokens, the fields in order; zeros for a field that a row or a view lacks."""
+    names = [spec.name for spec in fields]
+    if list(tokens.spans) == names and tokens.x.shape[1] == len(names):
+        return tokens.x.masked_fill(tokens.pad.unsqueeze(-1), 0.0).flatten(1)
+    absent = tokens.x.new_zeros(tokens.x.shape[0], tokens.x.shape[2])
+    spans = [tokens.spans.get(name) for name in names]
+    return torch.cat([absent if s is None else masked_mean(tokens.x[:, s], tokens.pad[:, s]) for s in spans], 1)
+
+
+def perceptron(widths: Sequence[int], activation: str, dropout: float) -> nn.Sequential:
+    """Linear layers between these widths, each with its activation and dropout."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
 
 
 class Mlp(Trunk):
@@ -28,31 +50,17 @@ class Mlp(Trunk):
     def __init__(self, config: MlpConfig, *, context: TrunkContext) -> None:
         super().__init__(config, context=context)
         widths = [len(context.fields) * context.dim, *config.hidden]
-        layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after), ACTIVATIONS[config.activation]()]
-            if config.dropout:
-                layers.append(nn.Dropout(config.dropout))
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], context.dim))
+        hidden = perceptron(widths, config.activation, config.dropout)
+        self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], context.dim))
 
     def forward(
         self, tokens: Tokens, *, window: str | None = None, layers: tuple[int, ...] = ()
     ) -> tuple[Tokens, Tensor, dict[int, Tensor]]:
         """See ``Trunk.forward``."""
-        slots = self._slots(tokens)
-        pooled = self.layers(slots)
+        pooled = self.layers(slots(tokens, self.context.fields))
         if self.config.residual:
             pooled = pooled + masked_mean(tokens.x, tokens.pad)
         return tokens, without_empty(pooled, tokens.pad), {}
-
-    def _slots(self, tokens: Tokens) -> Tensor:
-        """[B, F * D], the tower's fields in order."""
-        names = [spec.name for spec in self.context.fields]
-        if list(tokens.spans) == names and tokens.x.shape[1] == len(names):
-            return tokens.x.masked_fill(tokens.pad.unsqueeze(-1), 0.0).flatten(1)
-        absent = tokens.x.new_zeros(tokens.x.shape[0], tokens.x.shape[2])
-        spans = [tokens.spans.get(name) for name in names]
-        return torch.cat([absent if s is None else masked_mean(tokens.x[:, s], tokens.pad[:, s]) for s in spans], 1)
 
 
 class Mean(Trunk):
