@@ -13,7 +13,7 @@ from embedkit.testing import host_with
 
 NAMES = {
     "encoder": {"embedding", "hashed_text", "number", "timestamp", "unified_embedding"},
-    "trunk": {"attention", "mean", "mlp", "transformer"},
+    "trunk": {"attention", "cross", "mean", "mlp", "transformer"},
     "head": {"linear", "matryoshka"},
 }
 BASES = {"encoder": Encoder, "trunk": Trunk, "head": Head}
