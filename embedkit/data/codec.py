@@ -18,7 +18,7 @@ from embedkit.component import Component
 from embedkit.config.fields import FieldOptions
 from embedkit.data.columns import Column
 from embedkit.data.vocabulary import Vocabulary
-from embedkit.errors import DataError
+from embedkit.errors import DataError, UsageError
 from embedkit.schema import FieldSpec
 
 
@@ -171,6 +171,15 @@ class Codec(Component):
     @abstractmethod
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take what ``state`` returned; replaces ``observe`` and ``finish``."""
+
+    def restore(self, values: Tensor) -> Tensor:
+        """Encoded numbers in the units of the table: what ``encode`` did to them, undone (cut values stay cut).
+
+        Raises:
+            UsageError: the field is not of a type that encodes one number a value.
+        """
+        spec = self.context.spec
+        raise UsageError(f"field '{spec.name}' of type {spec.type} holds no single numbers; read the column as type 'number'")
 
     @property
     def unknown(self) -> int:

@@ -65,7 +65,7 @@ def evaluate_run(
                 split=split,
                 device=torch.device(device),
                 seed=plan.config.seed if seed is None else seed,
-                save_table=_keeper(folder, name),
+                save_table=_keeper(folder, name, first=not found),
                 quick=quick,
                 max_queries=max_queries,
                 precision=precision,
@@ -144,10 +144,11 @@ def table_rows(estimates: Sequence[Estimate]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def _keeper(folder: RunFolder | None, evaluator: str) -> Any:
-    """Writes an evaluator's tables as Parquet; a repeated evaluator's tables carry its number."""
+def _keeper(folder: RunFolder | None, evaluator: str, *, first: bool) -> Any:
+    """Writes an evaluator's tables as Parquet. Those of the first have the plain names that ``compare`` reads; a repeated evaluator's
+    tables carry its number, another one's its name."""
     number = evaluator.rpartition("-")[2]
-    suffix = f"-{number}" if number.isdigit() else ""
+    suffix = f"-{number}" if number.isdigit() else "" if first else f"-{evaluator}"
 
     def keep(name: str, frame: pl.DataFrame) -> None:
         if folder is not None:

@@ -11,9 +11,9 @@ import pyarrow as pa
 from embedkit.evaluate.metrics import MISS, Floats, Ints, Ranks
 from embedkit.evaluate.ranks import Ragged
 
-KEYS = ("model", "query", "user", "targets", "ranks")
-"""Columns that are no metrics: who ranked; the query's id; its user's number; item rows of its relevant items (-1:
-not in the item table); their ranks, null for a miss."""
+KEYS = ("model", "query", "user", "targets", "ranks", "score")
+"""Columns that are no metrics: who ranked or predicted; the query's id; its user's number; item rows of its relevant items
+(-1: not in the item table) and their ranks, null for a miss; or a row's label and what was predicted for it."""
 
 
 def query_table(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from embedkit.component import Component
 from embedkit.data.columns import Column, padded
 from embedkit.errors import UsageError
+from embedkit.nn.tables import TableReport
 from embedkit.nn.values import Tokens
 from embedkit.schema import FieldSpec
 from embedkit.views import View
@@ -105,9 +106,18 @@ class Encoder(Component, nn.Module):
         """The parameters that are embedding tables.
 
         A table optimiser trains them, and gradient clipping leaves sparse ones out. A table with a row for each code of a vocabulary
-        (in the order of the codes, which growth keeps) may have more rows after a warm start than before; the old ones are carried over.
+        (in the order of the codes, which growth keeps) may have more rows after a warm start than before; the old ones are carried over
+        (see ``growing_tables``).
         """
         return ()
+
+    def growing_tables(self) -> Iterable[nn.Parameter]:
+        """Of the tables, those with a row for each code: they alone may have more rows after a warm start. All, unless said otherwise."""
+        return self.tables()
+
+    def table_report(self) -> TableReport | None:
+        """Size and collisions of its tables, for people; None when it has none, or does not say."""
+        return None
 
     def forward(self, columns: Mapping[str, Column], view: View) -> Tokens:
         """Encode the fields of this encoder that ``columns`` holds (at least one); see ``View`` for what is hidden."""

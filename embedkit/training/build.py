@@ -66,6 +66,8 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         rows={name: table.rows for name, table in store.tables.items()},
         precision=autocast_type(context.plan.config.compute) or torch.float32,
         stats=store.codecs.stats,
+        codecs=store.codecs,
+        normalized={name: head.normalized for name, head in model.heads.items()},
     )
     found: list[WeightedLoss] = []
     names: set[str] = set()

@@ -17,7 +17,7 @@ from embedkit.schema import Schema
 from embedkit.views import Random, View
 
 if TYPE_CHECKING:
-    from embedkit.data.codec import FieldStats
+    from embedkit.data.codec import Codec, FieldStats
 
 CATALOGUE = "*"
 """In place of a view's name: all rows of the tower's table, in their order. Its ``View`` is not among ``Step.views``."""
@@ -55,6 +55,8 @@ class LossContext:
         rows: table → number of rows M.
         stats: field → statistics of its codec, for losses that tell a field's values.
         precision: type that large products may take: that of the forwards.
+        codecs: field → fitted codec, for losses that read labels.
+        normalized: tower → whether its embeddings have unit length.
     """
 
     schema: Schema
@@ -65,6 +67,8 @@ class LossContext:
     rows: Mapping[str, int]
     stats: Mapping[str, FieldStats] = field(default_factory=dict)
     precision: torch.dtype = torch.float32
+    codecs: Mapping[str, Codec] = field(default_factory=dict)
+    normalized: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

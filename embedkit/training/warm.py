@@ -46,9 +46,10 @@ def carry_over(model: Model, old: Mapping[str, Tensor], *, where: str) -> Carrie
     Raises:
         UsageError: a tensor has another shape for another reason than growth.
     """
-    tables = {id(p) for p in model.table_parameters()}
+    tables = {id(p) for encoder in model.encoders.values() for p in encoder.growing_tables()}
     derived = model.derived()
-    own = {name: w for name, w in (*model.named_parameters(), *model.named_buffers()) if name not in derived}
+    kept = model.state_dict().keys() - derived
+    own = {name: weight for name, weight in (*model.named_parameters(), *model.named_buffers()) if name in kept}
     copied: list[str] = []
     grown: dict[str, tuple[int, int]] = {}
     for name, weight in own.items():
@@ -68,5 +69,6 @@ def carry_over(model: Model, old: Mapping[str, Tensor], *, where: str) -> Carrie
             )
     if not copied and not grown:
         raise UsageError(f"init_from {where}: the bundle's model has no tensor in common with this one")
+    model.load_state_dict(model.state_dict())  # what modules derive from their state when they load it, they now derive from the old one
     fresh = tuple(name for name in own if name not in old)
     return Carried(tuple(copied), grown, fresh, tuple(name for name in old if name not in own and name not in derived))

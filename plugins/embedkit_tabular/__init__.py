@@ -63,6 +63,12 @@ def register_trunks(register: Callable[..., None]) -> None:
         summary="A perceptron over the fields, side by side.",
     )
     register(
+        "cross",
+        "embedkit_tabular.cross:Cross",
+        config="embedkit_tabular.configs:CrossConfig",
+        summary="Explicit feature crosses beside or below a perceptron (DCN-V2, Wang et al. 2021).",
+    )
+    register(
         "mean",
         "embedkit_tabular.trunks:Mean",
         config="embedkit_tabular.configs:MeanConfig",

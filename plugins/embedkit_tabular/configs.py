@@ -91,6 +91,23 @@ class FeatureTransformerConfig(Config):
         return self
 
 
+class CrossConfig(Config):
+    """Options of ``cross``."""
+
+    layers: int = Field(2, ge=1)
+    """Cross layers: each raises the order of the interactions by one."""
+    rank: int | None = Field(None, ge=1)
+    """Write each cross layer's matrix as the product of two of this inner width, far fewer numbers for wide rows; full when left out."""
+    structure: Literal["parallel", "stacked"] = "parallel"
+    """Where the deep part reads: beside the cross layers, or what comes out of them."""
+    hidden: list[Positive] = [128]
+    """Widths of the deep part's layers; none leaves the cross layers alone."""
+    activation: Activation = "relu"
+    """After each layer of the deep part."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of each deep layer's outputs that is dropped while training."""
+
+
 class MeanConfig(Config):
     """Options of ``mean``."""
 

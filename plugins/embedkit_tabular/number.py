@@ -55,6 +55,13 @@ class Number(Codec):
         present = torch.from_numpy(~missing) if missing.any() else None
         return Column(torch.from_numpy(encoded.astype(np.float32)), None, present)
 
+    def restore(self, values: torch.Tensor) -> torch.Tensor:
+        """See ``Codec.restore``."""
+        numbers = values * self._standard.deviation + self._standard.mean
+        if self.config.scale == "log":
+            return torch.copysign(torch.expm1(numbers.abs()), numbers)
+        return numbers
+
     def _scaled(self, numbers: F64) -> F64:
         if self.config.scale == "log":
             return np.copysign(np.log1p(np.abs(numbers)), numbers)

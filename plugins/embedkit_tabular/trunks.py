@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -17,6 +18,16 @@ from embedkit_tabular.configs import AttentionConfig, MeanConfig, MlpConfig
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
+def perceptron(widths: Sequence[int], activation: str, dropout: float) -> nn.Sequential:
+    """Linear layers between these widths, each with its activation and dropout."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
 class Mlp(Trunk):
     """Every field's tokens averaged to one slot, the slots side by side, then a perceptron [F * D] → hidden → [D].
 
@@ -28,12 +39,8 @@ class Mlp(Trunk):
     def __init__(self, config: MlpConfig, *, context: TrunkContext) -> None:
         super().__init__(config, context=context)
         widths = [len(context.fields) * context.dim, *config.hidden]
-        layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after), ACTIVATIONS[config.activation]()]
-            if config.dropout:
-                layers.append(nn.Dropout(config.dropout))
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], context.dim))
+        hidden = perceptron(widths, config.activation, config.dropout)
+        self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], context.dim))
 
     def forward(
         self, tokens: Tokens, *, window: str | None = None, layers: tuple[int, ...] = ()

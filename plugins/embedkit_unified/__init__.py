@@ -20,7 +20,7 @@ def register_encoders(register: Callable[..., None]) -> None:
         "unified_embedding",
         "embedkit_unified.unified:UnifiedEmbedding",
         config="embedkit_unified.configs:UnifiedEmbeddingConfig",
-        summary="One hashed table shared by all its fields (Coleman et al. 2023).",
+        summary="Hashed tables of a budget of rows that all fields share (Coleman et al. 2023), and other ways to spend it.",
     )
 
 

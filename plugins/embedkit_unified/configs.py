@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from embedkit.component import Config
 
 Positive = Annotated[int, Field(ge=1)]
+Kind = Literal["unified", "hashed", "per_field", "quotient_remainder", "frequency"]
+Combine = Literal["multiply", "add", "concat"]
 
 
 class TableConfig(Config):
@@ -31,8 +33,19 @@ class EmbeddingConfig(TableConfig):
 class UnifiedEmbeddingConfig(TableConfig):
     """Options of ``unified_embedding``."""
 
+    kind: Kind = "unified"
+    """How values find their rows, always of the same budget. ``unified``: independent hashes into rows that all fields share. ``hashed``:
+    one hash of a value picks rows side by side, so values meet in all of them or in none. ``per_field``: each domain hashes into a share
+    of the rows, dealt by the sizes of their vocabularies. ``quotient_remainder``: shares too; the code's remainder and quotient pick a
+    row each. ``frequency``: the most frequent values own rows, the others hash into the rest."""
     rows: int = Field(100_000, ge=1)
-    """Rows of the one table."""
+    """Rows of all tables together, whatever the kind."""
+    tables: int = Field(1, ge=1)
+    """unified: tables that the rows are dealt to; the lookups of a value go round them."""
+    combine: Combine = "multiply"
+    """quotient_remainder: how the two rows become one. ``concat`` reads half of the lookups from each."""
+    head: int | None = Field(None, ge=0)
+    """frequency: how many values own rows; as many as half of the rows hold when left out."""
     lookups: Positive | dict[str, Positive] = 2
     """Rows that a value reads, joined end to end: one number, or one for each field (2 for fields not named)."""
     width: int | None = Field(None, ge=1)
@@ -42,6 +55,13 @@ class UnifiedEmbeddingConfig(TableConfig):
     lookups times width must equal dim, and a trunk that keeps fields apart (mlp) must follow."""
     init_range: float = Field(0.05, gt=0)
     """Rows start uniform between minus and plus this."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> UnifiedEmbeddingConfig:
+        for option, kind in (("tables", "unified"), ("combine", "quotient_remainder"), ("head", "frequency")):
+            if getattr(self, option) != type(self).model_fields[option].default and self.kind != kind:
+                raise ValueError(f'\'{option}\' is for kind = "{kind}", and kind is "{self.kind}": leave it out')
+        return self
 
     def lookups_of(self, field: str) -> int:
         """How many rows a value of this field reads."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from embedkit.errors import UsageError
 from embedkit.nn.encoder import EncoderContext
 from embedkit.nn.named import attribute
+from embedkit.nn.tables import Collisions, TableReport
 from embedkit.schema import FieldSpec
 from embedkit_unified.base import TableEncoder
 from embedkit_unified.configs import EmbeddingConfig
@@ -36,6 +37,13 @@ class Embedding(TableEncoder):
     def tables(self) -> Iterable[nn.Parameter]:
         """Every domain's table."""
         return [self.table(domain) for domain in dict.fromkeys(spec.domain for spec in self.context.fields)]
+
+    def table_report(self) -> TableReport:
+        """See ``Encoder.table_report``: no value meets another."""
+        tables = list(self.tables())
+        fields = {spec.name: Collisions(self.table(spec.domain).shape[0]) for spec in self.context.fields}
+        size = sum(table.numel() * table.element_size() for table in tables)
+        return TableReport("collisionless", len(tables), sum(len(table) for table in tables), self.context.dim, size, fields)
 
     def lookup(self, spec: FieldSpec, codes: Tensor) -> Tensor:
         """See ``TableEncoder.lookup``."""

@@ -7,9 +7,11 @@ import torch
 
 from embedkit.errors import UsageError
 from embedkit.nn.trunk import TrunkContext
+from embedkit.nn.values import Tokens
 from embedkit.testing.conformance.trunk import TrunkConformance
 from embedkit.testing.conformance.values import field, random_tokens
-from embedkit_tabular.configs import AttentionConfig, MeanConfig, MlpConfig
+from embedkit_tabular.configs import AttentionConfig, CrossConfig, MeanConfig, MlpConfig
+from embedkit_tabular.cross import Cross, CrossLayer
 from embedkit_tabular.trunks import Attention, Mean, Mlp
 
 FIELDS = (field("id", "category"), field("history", "sequence"), field("price", "number"))
@@ -25,6 +27,21 @@ class TestMlp(TrunkConformance):
 class TestPlainMlp(TrunkConformance):
     def trunk(self):
         return Mlp(MlpConfig(hidden=[], residual=False, activation="relu", dropout=0.5), context=FLAT)
+
+
+class TestCross(TrunkConformance):
+    def trunk(self):
+        return Cross(CrossConfig(hidden=[16, 12]), context=CONTEXT)
+
+
+class TestStackedLowRankCross(TrunkConformance):
+    def trunk(self):
+        return Cross(CrossConfig(layers=3, rank=4, structure="stacked", hidden=[16], activation="gelu", dropout=0.5), context=CONTEXT)
+
+
+class TestCrossAlone(TrunkConformance):
+    def trunk(self):
+        return Cross(CrossConfig(hidden=[]), context=FLAT)
 
 
 class TestMean(TrunkConformance):
@@ -79,3 +96,36 @@ def test_a_running_mean_sees_what_came_before_and_the_other_fields():
 def test_heads_divide_the_width():
     with pytest.raises(UsageError, match="tower 'item': attention's 3 heads do not divide the model's dim 8"):
         Attention(AttentionConfig(heads=3), context=CONTEXT)
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_a_cross_layer_multiplies_by_the_first_input(rank):
+    """DCN-V2's equation: x0 * (W x + b) + x."""
+    torch.manual_seed(0)
+    layer = CrossLayer(6, rank)
+    first, x = torch.randn(2, 4, 6)
+    if rank is None:
+        weight, bias = layer.linear.weight, layer.linear.bias
+    else:
+        weight, bias = layer.linear[1].weight @ layer.linear[0].weight, layer.linear[1].bias
+    torch.testing.assert_close(layer(first, x), first * (x @ weight.T + bias) + x)
+
+
+def test_crosses_alone_learn_a_product():
+    """y = a * b of two fields of one number each, which no sum over the fields can tell."""
+    torch.manual_seed(0)
+    fields = (field("a", "number"), field("b", "number"))
+    trunk = Cross(CrossConfig(layers=1, hidden=[]), context=TrunkContext("row", fields, 1, {"a": 1, "b": 1}))
+    optimizer = torch.optim.Adam(trunk.parameters(), lr=0.05)
+    x = torch.randn(512, 2)
+    for _ in range(300):
+        loss = (trunk(tokens_of(x))[1][:, 0] - x[:, 0] * x[:, 1]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01
+
+
+def tokens_of(x):
+    pad = torch.zeros(x.shape, dtype=torch.bool)
+    return Tokens(x.unsqueeze(2), pad, pad, {"a": slice(0, 1), "b": slice(1, 2)})

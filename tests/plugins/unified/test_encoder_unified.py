@@ -92,6 +92,19 @@ def test_collisions_are_as_rare_as_chance_allows():
         assert abs((left == right).float().mean().item() - 1 / rows) < spread
 
 
+def test_lookups_of_a_pair_of_values_collide_independently():
+    """Two values meet in one lookup with frequency 1 / M, and in two with 1 / M², as independent hashes do."""
+    rows, pairs = 31, 400_000
+    fields = (field("a", "category"), field("b", "category"))
+    encoder = make(fields, {name: FieldStats(9, 0, size=2 * pairs) for name in "ab"}, rows=rows)
+    (left, right), other = encoder.rows(fields[0], torch.arange(2 * pairs)).view(2, pairs, 2), encoder.rows(fields[1], torch.arange(pairs))
+    for one, two in ((left, right), (left, other)):
+        met = one == two
+        for share, expect in ((met[:, 0], 1 / rows), (met[:, 1], 1 / rows), (met.all(1), 1 / rows**2)):
+            spread = 3 * math.sqrt(expect * (1 - expect) / pairs)
+            assert abs(share.float().mean().item() - expect) < spread
+
+
 def test_collisions_are_counted():
     spec = field("id", "category")
     encoder = make((spec,), {"id": FieldStats(9, 0, size=200)}, rows=64)
