@@ -15,10 +15,20 @@ from embedkit.data.dataset import Dataset
 from embedkit_datasets.configs import NoOptions
 from embedkit_datasets.files import write_run_file
 from embedkit_datasets.movielens_1m import Movielens1M
+from embedkit_datasets.movielens_100k import Movielens100K
 from embedkit_datasets.online_retail import OnlineRetail
 from embedkit_datasets.python_api import PythonApi
+from embedkit_datasets.s3rec import AmazonBeauty, AmazonSports, LastFM
 
-CLASSES = {"python_api": PythonApi, "movielens_1m": Movielens1M, "online_retail": OnlineRetail}
+CLASSES = {
+    "python_api": PythonApi,
+    "movielens_1m": Movielens1M,
+    "online_retail": OnlineRetail,
+    "movielens_100k": Movielens100K,
+    "amazon_beauty": AmazonBeauty,
+    "amazon_sports": AmazonSports,
+    "lastfm": LastFM,
+}
 every_dataset = pytest.mark.parametrize("name", CLASSES)
 
 
@@ -77,9 +87,7 @@ def test_an_edited_run_file_is_kept(tmp_path: Path) -> None:
 
 
 def test_listing_the_data_sets_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, embedkit_datasets.python_api, embedkit_datasets.movielens_1m, embedkit_datasets.online_retail;"
-        "print([m for m in ('torch', 'polars', 'pyarrow', 'numpy') if m in sys.modules])"
-    )
+    modules = ", ".join(sorted({cls.__module__ for cls in CLASSES.values()}))
+    code = f"import sys, {modules};print([m for m in ('torch', 'polars', 'pyarrow', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
