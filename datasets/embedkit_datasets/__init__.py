@@ -40,3 +40,11 @@ def register_datasets(register: Any) -> None:
         "lastfm", "embedkit_datasets.s3rec:LastFM", config=_NO_OPTIONS,
         summary="LastFM (HetRec 2011): which artists a user tagged, in order; ids and tags (download)",
     )  # fmt: skip
+    register(
+        "frappe", "embedkit_datasets.frappe:Frappe", config=_NO_OPTIONS,
+        summary="Frappe: apps used in context, with sampled negatives; clicks to predict (bring the files)",
+    )  # fmt: skip
+    register(
+        "criteo_sample", "embedkit_datasets.criteo_sample:CriteoSample", config=_NO_OPTIONS,
+        summary="Criteo display ads, 8,000 impressions: counts and hashed categories; clicks to predict (bring the files)",
+    )  # fmt: skip
