@@ -11,7 +11,7 @@ _NO_OPTIONS = "embedkit_datasets.configs:NoOptions"
 
 @hookimpl
 def register_datasets(register: Any) -> None:
-    """Register the three data sets."""
+    """Register the data sets."""
     register(
         "python_api", "embedkit_datasets.python_api:PythonApi", config=_NO_OPTIONS,
         summary="Python's standard library: its classes and functions, and which calls which (built on the spot)",
@@ -23,4 +23,28 @@ def register_datasets(register: Any) -> None:
     register(
         "online_retail", "embedkit_datasets.online_retail:OnlineRetail", config=_NO_OPTIONS,
         summary="A year of a gift shop's invoices with product descriptions and prices (download)",
+    )  # fmt: skip
+    register(
+        "movielens_100k", "embedkit_datasets.movielens_100k:Movielens100K", config=_NO_OPTIONS,
+        summary="MovieLens 100K: ratings with times, films with genres, users with demographics (download)",
+    )  # fmt: skip
+    register(
+        "amazon_beauty", "embedkit_datasets.s3rec:AmazonBeauty", config=_NO_OPTIONS,
+        summary="Amazon Beauty, 5-core: who reviewed which product, in order; ids and attributes (download)",
+    )  # fmt: skip
+    register(
+        "amazon_sports", "embedkit_datasets.s3rec:AmazonSports", config=_NO_OPTIONS,
+        summary="Amazon Sports and Outdoors, 5-core: who reviewed which product, in order; ids and attributes (download)",
+    )  # fmt: skip
+    register(
+        "lastfm", "embedkit_datasets.s3rec:LastFM", config=_NO_OPTIONS,
+        summary="LastFM (HetRec 2011): which artists a user tagged, in order; ids and tags (download)",
+    )  # fmt: skip
+    register(
+        "frappe", "embedkit_datasets.frappe:Frappe", config=_NO_OPTIONS,
+        summary="Frappe: apps used in context, with sampled negatives; clicks to predict (bring the files)",
+    )  # fmt: skip
+    register(
+        "criteo_sample", "embedkit_datasets.criteo_sample:CriteoSample", config=_NO_OPTIONS,
+        summary="Criteo display ads, 8,000 impressions: counts and hashed categories; clicks to predict (bring the files)",
     )  # fmt: skip

@@ -47,8 +47,13 @@ def write_run_file(dataset: str, out: Path, log: Log) -> Path:
     return path
 
 
-def read_prepared(folder: Path, checksums: Mapping[str, str], tables: Mapping[str, str], log: Log) -> dict[str, pl.DataFrame]:
-    """Read prepared Parquet copies after checking each against its recorded digest.
+FETCH_AGAIN = "fetch the prepared copy again, or leave out --from to download the original"
+
+
+def read_prepared(
+    folder: Path, checksums: Mapping[str, str], tables: Mapping[str, str], log: Log, *, remedy: str = FETCH_AGAIN
+) -> dict[str, pl.DataFrame]:
+    """Read prepared Parquet copies after checking each against its recorded digest; ``remedy`` ends the sentence about one that differs.
 
     Raises:
         DataError: the folder or a table is missing, or a file is not the recorded one.
@@ -62,7 +67,7 @@ def read_prepared(folder: Path, checksums: Mapping[str, str], tables: Mapping[st
         path = folder / f"{table}.parquet"
         if not path.is_file():
             raise DataError(f"{path}: no such file; --from wants a folder that holds {', '.join(f'{t}.parquet' for t in tables)}")
-        check_digest(path, checksums[path.name], "fetch the prepared copy again, or leave out --from to download the original")
+        check_digest(path, checksums[path.name], remedy)
         log(f"read {path}: {checksums[path.name][:19]}… as recorded")
         frames[table] = pl.read_parquet(path)
     return frames

@@ -13,12 +13,26 @@ import embedkit_datasets
 from embedkit.config.model import RunConfig, TrainConfig
 from embedkit.data.dataset import Dataset
 from embedkit_datasets.configs import NoOptions
+from embedkit_datasets.criteo_sample import CriteoSample
 from embedkit_datasets.files import write_run_file
+from embedkit_datasets.frappe import Frappe
 from embedkit_datasets.movielens_1m import Movielens1M
+from embedkit_datasets.movielens_100k import Movielens100K
 from embedkit_datasets.online_retail import OnlineRetail
 from embedkit_datasets.python_api import PythonApi
+from embedkit_datasets.s3rec import AmazonBeauty, AmazonSports, LastFM
 
-CLASSES = {"python_api": PythonApi, "movielens_1m": Movielens1M, "online_retail": OnlineRetail}
+CLASSES = {
+    "python_api": PythonApi,
+    "movielens_1m": Movielens1M,
+    "online_retail": OnlineRetail,
+    "movielens_100k": Movielens100K,
+    "amazon_beauty": AmazonBeauty,
+    "amazon_sports": AmazonSports,
+    "lastfm": LastFM,
+    "frappe": Frappe,
+    "criteo_sample": CriteoSample,
+}
 every_dataset = pytest.mark.parametrize("name", CLASSES)
 
 
@@ -63,7 +77,7 @@ def test_run_files_are_valid_and_name_the_tables_that_are_written(name: str) -> 
         assert field.table in config.tables
     for tower in config.towers.values():
         assert set(tower) <= set(config.fields)
-    assert all("exclude_seen" in use.options for use in config.evaluate)
+    assert all("exclude_seen" in use.options for use in config.evaluate if use.use == "retrieval")
 
 
 def test_an_edited_run_file_is_kept(tmp_path: Path) -> None:
@@ -77,9 +91,7 @@ def test_an_edited_run_file_is_kept(tmp_path: Path) -> None:
 
 
 def test_listing_the_data_sets_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, embedkit_datasets.python_api, embedkit_datasets.movielens_1m, embedkit_datasets.online_retail;"
-        "print([m for m in ('torch', 'polars', 'pyarrow', 'numpy') if m in sys.modules])"
-    )
+    modules = ", ".join(sorted({cls.__module__ for cls in CLASSES.values()}))
+    code = f"import sys, {modules};print([m for m in ('torch', 'polars', 'pyarrow', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
