@@ -32,6 +32,7 @@ def train(session: Session) -> StageResult:
             result.total.backward()
             norm = optimizers.step(clock)
             networks.update(clock)
+            session.average.update(clock)
             module.after_update(result)
             session.step += 1
             scalars = {"loss": result.total.detach(), **result.scalars}
@@ -100,11 +101,11 @@ def report(session: Session) -> None:
 
 
 def validate(session: Session) -> None:
-    """Measure, keep the weights when they are the best so far, and write one line."""
+    """Measure (the average of the weights, if there is one), keep the weights when they are the best so far, and write one line."""
     assert session.config.validate_ is not None
     assert session.stopper is not None
     metric = session.config.validate_.metric
-    with session.meter.paused():
+    with session.meter.paused(), session.average.shown():
         figures = measure(session)
         value = figures[metric]
         best = session.stopper.see(value, session.step)
@@ -126,9 +127,10 @@ def validate(session: Session) -> None:
 
 
 def finish(session: Session) -> StageResult:
-    """Put the best weights back, keep them as the stage's result, and say how it went."""
+    """Put the best weights back, or the average where nothing was validated, as the stage's result, and say how it went."""
     stopper = session.stopper
     metrics: dict[str, float] = {}
+    session.average.keep()
     if stopper is not None and stopper.best is not None and stopper.best_step is not None:
         assert session.config.validate_ is not None
         metrics[session.config.validate_.metric] = stopper.best

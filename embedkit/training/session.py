@@ -14,6 +14,7 @@ from embedkit.config.model import TrainConfig
 from embedkit.data.batch import Batch
 from embedkit.errors import DataError
 from embedkit.training import memory
+from embedkit.training.average import Average
 from embedkit.training.build import build_losses, build_views, stream_fields
 from embedkit.training.checkpoint import Checkpoints, read_state
 from embedkit.training.compute import autocast_type, derive_seed, facts, global_state, load_global_state, seed_all
@@ -63,6 +64,7 @@ class Session:
             registry=context.host.registry,
             where=where,
         )
+        self.average = Average(config.average, parameters)
         self.loaders = {
             name: make_loader(
                 context.store,
@@ -110,7 +112,7 @@ class Session:
         store = context.store
         held = [column for table in store.tables if not store.streamed(table) for column in store.columns(table).values()]
         data = sum(column.nbytes() for column in held)
-        parts = memory.estimate(self.module, context.model.table_parameters(), self.optimizers, data)
+        parts = memory.estimate(self.module, context.model.table_parameters(), self.optimizers, data, self.average.nbytes)
         context.log(memory.text(parts, context.device))
         self.progress = make_progress(context.log, context.name, self.total, self.step)
         self.time_left = TimeLeft(self.step, self.total)
@@ -175,6 +177,7 @@ class Session:
             "model": self.context.model.state_dict(),
             "losses": self.module.losses.state_dict(),
             "networks": self.networks.state_dict(),
+            "average": self.average.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "loaders": {name: loader.state_dict() for name, loader in self.loaders.items()},
             "random": {"shared": self.random.shared.get_state(), "local": self.random.local.get_state(), "global": global_state()},
@@ -194,6 +197,7 @@ class Session:
         self.context.model.load_state_dict(state["model"])
         self.module.losses.load_state_dict(state["losses"])
         self.networks.load_state_dict(state["networks"])
+        self.average.load_state_dict(state["average"])
         self.optimizers.load_state_dict(state["optimizers"])
         for name, loader in self.loaders.items():
             loader.load_state_dict(state["loaders"][name])
