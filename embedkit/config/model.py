@@ -255,6 +255,9 @@ class TrainConfig(Config):
     """Optimiser of all parameters."""
     table_optimizer: Use | None = None
     """Optimiser of embedding tables alone, such as ``rowwise_adagrad`` (sparse gradients)."""
+    forward_rows: int | None = Field(None, ge=1)
+    """Rows (of windows: users) that a forward takes at a time; the whole batch when left out. Only one piece's activations are held, the
+    others are computed again for the gradients, which stay those of the whole batch: large batches in little memory, a third slower."""
     networks: dict[str, NetworkConfig] = {}
     """Teacher networks, by the name losses use."""
     average: AverageConfig | None = None

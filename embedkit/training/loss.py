@@ -19,12 +19,21 @@ from embedkit.views import Random, View
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward that a loss will ask for."""
+    """One forward that a loss will ask for.
+
+    Attributes:
+        view: stream or view.
+        tower: which tower.
+        network: the student, or another network of the stage.
+        layers: depths of the trunk whose token states it reads.
+        tokens: whether it reads the tokens after the trunk; a batch that is cut into pieces keeps them only then, or with ``layers``.
+    """
 
     view: str
     tower: str
     network: str = "student"
     layers: tuple[int, ...] = ()
+    tokens: bool = False
 
 
 @dataclass(frozen=True)

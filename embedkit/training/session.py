@@ -21,6 +21,7 @@ from embedkit.training.compute import autocast_type, derive_seed, facts, global_
 from embedkit.training.meter import Meter
 from embedkit.training.networks import Networks
 from embedkit.training.optimize import Optimizers, trained
+from embedkit.training.pieces import refuse_batch_statistics
 from embedkit.training.report import MetricsFile, TimeLeft, make_progress
 from embedkit.training.schedule import Clock
 from embedkit.training.step import StepModule
@@ -54,7 +55,11 @@ class Session:
         self.make_views = build_views(config, self.fields, context, where=where)
         self.networks = Networks(config.networks, context)
         compute = context.plan.config.compute
-        self.module = StepModule(context.model, losses, self.networks.models, autocast_type(compute)).to(context.device)
+        if config.forward_rows is not None:
+            refuse_batch_statistics(context.model, where=where)
+        self.module = StepModule(context.model, losses, self.networks.models, autocast_type(compute), config.forward_rows).to(
+            context.device
+        )
         parameters = trained({"": context.model, "losses.": self.module.losses}, config.freeze, where=where)
         self.optimizers = Optimizers(
             parameters,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from embedkit.errors import PluginError
 from embedkit.nn.model import Model
 from embedkit.nn.values import Outputs
 from embedkit.training.loss import Forward, Loss, LossResult
+from embedkit.training.pieces import forward_in_pieces
 from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
 
@@ -126,6 +129,7 @@ class StepModule(nn.Module):
         losses: the losses with their weights.
         networks: further networks by name; they run in eval mode and without gradient.
         autocast: type of the student's and the networks' forwards; None for float32. Losses compute in float32 either way.
+        forward_rows: rows that a forward takes at a time; None for the whole batch.
     """
 
     def __init__(
@@ -134,6 +138,7 @@ class StepModule(nn.Module):
         losses: list[WeightedLoss],
         networks: Mapping[str, Model] | None = None,
         autocast: torch.dtype | None = None,
+        forward_rows: int | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -141,7 +146,9 @@ class StepModule(nn.Module):
         self.networks = nn.ModuleDict(networks or {})
         self.weighted = tuple(losses)
         self.autocast = autocast
+        self.forward_rows = forward_rows
         self._plan = plan_forwards([weighted.loss for weighted in losses])
+        self._tokens = {key_of(f) for weighted in losses for f in weighted.loss.needs.forwards if f.tokens or f.layers}
         self.train()
 
     def train(self, mode: bool = True) -> StepModule:
@@ -177,23 +184,20 @@ class StepModule(nn.Module):
 
     def outputs(self, key: Key, views: Mapping[str, View]) -> Outputs:
         """Run one planned forward. Called by the step, once a key."""
-        network, tower, view = key
+        network, _, view = key
         if key not in self._plan:
-            raise PluginError(f"a loss asked for tower '{tower}' of network '{network}' on view '{view}', which no loss's needs name")
-        layers = self._plan[key]
+            raise PluginError(f"a loss asked for tower '{key[1]}' of network '{network}' on view '{view}', which no loss's needs name")
         if network == "student":
-            return self._run(self.student, views[view], tower, layers)
+            return self._run(self.student, views[view], key)
         with torch.no_grad():
-            return self._run(self.networks[network], views[view], tower, layers)
+            return self._run(cast(Model, self.networks[network]), views[view], key)
 
-    def _run(self, model: nn.Module, view: View, tower: str, layers: tuple[int, ...]) -> Outputs:
-        if self.autocast is None:
-            found: Outputs = model(view, tower, layers=layers)
-            return found
-        device = next(model.parameters()).device
-        with torch.autocast(device.type, self.autocast):
-            under: Outputs = model(view, tower, layers=layers)
-        return under
+    def _run(self, model: Model, view: View, key: Key) -> Outputs:
+        tower, layers = key[1], self._plan[key]
+        with nullcontext() if self.autocast is None else torch.autocast(next(model.parameters()).device.type, self.autocast):
+            if self.forward_rows is None:
+                return cast(Outputs, model(view, tower, layers=layers))
+            return forward_in_pieces(model, view, tower, self.forward_rows, layers=layers, tokens=key in self._tokens)
 
     def after_update(self, result: StepResult) -> None:
         """Let losses change their queues, centres and prototypes, after the optimiser's step."""
