@@ -123,7 +123,11 @@ class Loss(Component, nn.Module):
         """The loss of one step."""
 
     def after_update(self, step: Step, kept: Mapping[str, Tensor]) -> None:
-        """Called after the optimiser's step with what ``forward`` kept: the place to change queues, centres and prototypes."""
+        """Called after the optimiser's step with what ``forward`` kept: the place to change queues, centres and prototypes.
+
+        With several processes each keeps what is of its own shard; afterwards all take the first one's buffers, so what should see the
+        whole batch is gathered first (``embedkit.nn.gather``).
+        """
 
 
 def zero(like: Tensor) -> Tensor:

@@ -13,11 +13,13 @@ import torch
 from embedkit.config.model import TrainConfig
 from embedkit.data.batch import Batch
 from embedkit.errors import DataError
+from embedkit.nn.gather import rank, world
 from embedkit.training import memory
 from embedkit.training.average import Average
 from embedkit.training.build import build_losses, build_views, stream_fields
-from embedkit.training.checkpoint import Checkpoints, read_state
+from embedkit.training.checkpoint import Checkpoints, collect_states, read_state
 from embedkit.training.compute import autocast_type, derive_seed, facts, global_state, load_global_state, seed_all
+from embedkit.training.distributed import first
 from embedkit.training.meter import Meter
 from embedkit.training.networks import Networks
 from embedkit.training.optimize import Optimizers, trained
@@ -60,16 +62,16 @@ class Session:
         self.module = StepModule(context.model, losses, self.networks.models, autocast_type(compute), config.forward_rows).to(
             context.device
         )
-        parameters = trained({"": context.model, "losses.": self.module.losses}, config.freeze, where=where)
+        self.parameters = trained({"": context.model, "losses.": self.module.losses}, config.freeze, where=where)
         self.optimizers = Optimizers(
-            parameters,
+            self.parameters,
             context.model.table_parameters(),
             sparse=context.model.sparse,
             config=config,
             registry=context.host.registry,
             where=where,
         )
-        self.average = Average(config.average, parameters)
+        self.average = Average(config.average, self.parameters)
         self.loaders = {
             name: make_loader(
                 context.store,
@@ -78,14 +80,18 @@ class Session:
                 context.host.registry,
                 derive_seed(context.seed, "stream", name),
                 self.fields[name],
+                rank=rank(),
+                world=world(),
                 stage=where,
             )
             for name, stream in config.streams.items()
         }
         self.random = Random(
             torch.Generator().manual_seed(derive_seed(context.seed, "shared")),
-            torch.Generator().manual_seed(derive_seed(context.seed, "local", 0)),
+            torch.Generator().manual_seed(derive_seed(context.seed, "local", rank())),
         )
+        if rank() > 0:  # the weights of losses are drawn by now, the same everywhere; dropout is each process's own
+            seed_all(derive_seed(context.seed, "global", rank()))
         self.epoch_steps = next(iter(self.loaders.values())).batches_per_epoch
         self.total = config.steps or max(1, math.ceil((config.epochs or 0.0) * self.epoch_steps))
         self.step = 0
@@ -104,10 +110,10 @@ class Session:
         """Build the stage; continue from its newest checkpoint when the run is resumed, else start clean."""
         session = cls(config, context)
         newest = session.checkpoints.newest() if context.resume else None
-        if newest is None:
+        if newest is None and first():
             session.checkpoints.clear()
             session.metrics.cut_stage(context.name)
-        else:
+        elif newest is not None:
             session.load_state_dict(read_state(newest))
             context.log(f"{context.name}: continuing from step {session.step}")
         return session
@@ -119,7 +125,7 @@ class Session:
         data = sum(column.nbytes() for column in held)
         parts = memory.estimate(self.module, context.model.table_parameters(), self.optimizers, data, self.average.nbytes)
         context.log(memory.text(parts, context.device))
-        self.progress = make_progress(context.log, context.name, self.total, self.step)
+        self.progress = make_progress(context.log, context.name, self.total, self.step, quiet=not first())
         self.time_left = TimeLeft(self.step, self.total)
         return self
 
@@ -168,10 +174,12 @@ class Session:
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; with several processes the first one does, for all of them."""
         with self.meter.paused():
             best = None if self.stopper is None else self.stopper.best_step
-            self.checkpoints.save(self.step, self.state_dict(), best)
+            state = self.state_dict()
+            if first():
+                self.checkpoints.save(self.step, state, best)
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -185,7 +193,7 @@ class Session:
             "average": self.average.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "loaders": {name: loader.state_dict() for name, loader in self.loaders.items()},
-            "random": {"shared": self.random.shared.get_state(), "local": self.random.local.get_state(), "global": global_state()},
+            "random": {"shared": self.random.shared.get_state(), "own": collect_states(self._own_random())},
             "meter": self.meter.state_dict(),
             "stopper": None if self.stopper is None else self.stopper.state_dict(),
             "metrics": self.metrics.size,
@@ -207,12 +215,19 @@ class Session:
         for name, loader in self.loaders.items():
             loader.load_state_dict(state["loaders"][name])
         self.random.shared.set_state(state["random"]["shared"])
-        self.random.local.set_state(state["random"]["local"])
-        load_global_state(state["random"]["global"])
+        own = state["random"]["own"]
+        if len(own) == world():  # else the new processes go on with generators of their own
+            self.random.local.set_state(own[rank()]["local"])
+            load_global_state(own[rank()]["global"])
         self.meter.load_state_dict(state["meter"], self.context.device)
         if self.stopper is not None and state["stopper"] is not None:
             self.stopper.load_state_dict(state["stopper"])
-        self.metrics.cut(state["metrics"])
+        if first():
+            self.metrics.cut(state["metrics"])
+
+    def _own_random(self) -> dict[str, Any]:
+        """State of the generators that differ between processes."""
+        return {"local": self.random.local.get_state(), "global": global_state()}
 
     def _compare(self, then: dict[str, Any]) -> None:
         for table, rows in then["rows"].items():

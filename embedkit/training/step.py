@@ -14,6 +14,7 @@ from embedkit.config.model import Schedule
 from embedkit.errors import PluginError
 from embedkit.nn.model import Model
 from embedkit.nn.values import Outputs
+from embedkit.training.distributed import same_state
 from embedkit.training.loss import Forward, Loss, LossResult
 from embedkit.training.pieces import forward_in_pieces
 from embedkit.training.schedule import Clock
@@ -204,6 +205,7 @@ class StepModule(nn.Module):
         with torch.no_grad():
             for weighted in self.weighted:
                 weighted.loss.after_update(result.step, result.kept.get(weighted.name, {}))
+            same_state(self.losses, buffers_only=True)
 
 
 def plan_forwards(losses: list[Loss]) -> dict[Key, tuple[int, ...]]:
