@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from embedkit.errors import EmbedkitError
@@ -27,14 +28,20 @@ PATIENCE = timedelta(days=7)
 """How long a process waits for another: a validation may be long, and one that dies closes its connections at once."""
 BUCKET = 2**23
 """Numbers that are averaged in one message (32 MiB in float32)."""
-_FAILED = "embedkit/failed"
+_FAILED = "failed"
 
 _store: Any = None
 """What ``torchrun`` keeps for the processes, while this one is joined."""
+_times = 0
+"""How often this process has joined: each time has keys of its own in the store."""
 
 
 class Elsewhere(EmbedkitError):  # noqa: N818 - it reads as a place at every raise
-    """Another process of the run failed; the message is that process's, which says it to people."""
+    """Another process of the run failed; the message and exit code are that process's, which says it to people."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.exit_code = code
 
 
 def first() -> bool:
@@ -51,11 +58,13 @@ def joined() -> Iterator[None]:
 
     An error of one process ends all, and one of them tells it; the others exit without a word, with the same code.
     """
-    global _store
+    global _store, _times
     if dist.is_initialized():
         yield
         return
-    _store, own, size = next(rendezvous("env://", timeout=PATIENCE))
+    store, own, size = next(rendezvous("env://", timeout=PATIENCE))
+    _times += 1
+    _store = PrefixStore(f"embedkit/{_times}", store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=_store, rank=own, world_size=size, timeout=PATIENCE)
     try:
@@ -79,17 +88,17 @@ def one_error() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if _store is not None:
-            _store.compare_set(_FAILED, "", json.dumps([dist.get_rank(), "interrupted"]))
+            _store.compare_set(_FAILED, "", json.dumps([dist.get_rank(), "interrupted", 130]))
         raise
     except Elsewhere:
         raise
     except Exception as error:
         if _store is None:
             raise
-        own = json.dumps([dist.get_rank(), str(error)])
-        who, text = json.loads(_store.compare_set(_FAILED, "", own))
+        own = json.dumps([dist.get_rank(), str(error), getattr(error, "exit_code", 1)])
+        who, text, code = json.loads(_store.compare_set(_FAILED, "", own))
         if who != dist.get_rank():
-            raise Elsewhere(text) from None
+            raise Elsewhere(text, code) from None
         if isinstance(error, RuntimeError) and "onnection closed by peer" in text:
             raise EmbedkitError(
                 "another process of this run was killed or has crashed; what it wrote last says why, and --resume goes on from the last "

@@ -79,8 +79,9 @@ def train_run(
         with folder.running() if first() else nullcontext(), one_error():
             started = True
             return _announced(plan, folder, host, resume, log)
-    except EmbedkitError:
-        if first() and started and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
+    except EmbedkitError as error:
+        mendable = error.exit_code == EmbedkitError.exit_code  # no bug, in whichever process
+        if first() and started and mendable and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
             folder.discard()
         raise
 
