@@ -265,18 +265,19 @@ def train(
         DataError: a table holds what it must not, or lacks what it must hold.
         PluginError: a plugin is missing or broken.
     """
-    from embedkit.launch import prepare, reopen
+    from embedkit.launch import prepare, reopen, together
     from embedkit.training.run import train_run
 
-    host = _host(host, plugins)
-    if resume:
-        if not isinstance(run, (str, Path)):
-            raise UsageError("resume wants the folder of the run that is to go on")
-        plan, folder = reopen(run, host)
-    else:
-        launch = prepare(run, host, overrides=overrides, seed=seed, base=None if base is None else Path(base))
-        plan, folder = launch.plan, launch.create_folder(out)
-    return train_run(plan, folder, host, resume=resume, log=log)
+    with together():
+        host = _host(host, plugins)
+        if resume:
+            if not isinstance(run, (str, Path)):
+                raise UsageError("resume wants the folder of the run that is to go on")
+            plan, folder = reopen(run, host)
+        else:
+            launch = prepare(run, host, overrides=overrides, seed=seed, base=None if base is None else Path(base))
+            plan, folder = launch.plan, launch.create_folder(out)
+        return train_run(plan, folder, host, resume=resume, log=log)
 
 
 def evaluate(

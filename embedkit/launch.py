@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,13 @@ class Launch:
         Raises:
             UsageError, DataError: it cannot be written; nothing is left of it.
         """
+        if not several():
+            return self._create(root)
+        from embedkit.training.distributed import from_first
+
+        return RunFolder(Path(from_first(lambda: str(self._create(root).path))))
+
+    def _create(self, root: Path | str) -> RunFolder:
         folder = RunFolder.create(Path(root), self.plan.config.name, self.plan.config.seed)
         try:
             atomic_write(folder.run, self.text)
@@ -48,6 +57,23 @@ class Launch:
             folder.discard()
             raise
         return folder
+
+
+def several() -> bool:
+    """Whether this is one of several processes that ``torchrun`` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Be one of the processes that ``torchrun`` started, if it did: they train one run, and an error of one ends all, told once."""
+    if not several():
+        yield
+        return
+    from embedkit.training.distributed import joined
+
+    with joined():
+        yield
 
 
 def prepare(run: Run, host: Host, *, overrides: Sequence[str] = (), seed: int | None = None, base: Path | None = None) -> Launch:

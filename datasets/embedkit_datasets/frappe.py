@@ -38,9 +38,7 @@ class Frappe(HandedDataset):
         "frappe.test.libfm": "sha256:a2ebaef3a9af8e55f8bb0d08bc4923965e42e43760ebd7635ac2f8c5db99e097",
     }
     prepared_checksums = {"interactions.parquet": "sha256:d58d4298a57d3e64ec082547faf76ef15acc843921bdf3544329943180a3fec4"}
-    tables = {
-        "interactions": "an app in a context: split (of the usual parts), label (1 used, 0 sampled), user, item and the context"
-    }
+    tables = {"interactions": "an app in a context: split (of the usual parts), label (1 used, 0 sampled), user, item and the context"}
 
     def parse(self, files: Mapping[str, bytes]) -> dict[str, pl.DataFrame]:
         """LibFM lines, validation first."""

@@ -48,9 +48,24 @@ def command(
 
     Everything is kept in a folder of its own under --runs-dir; a run that was stopped or killed goes on with --resume, bit for bit.
     """
+    from embedkit.launch import together
+
+    with together():
+        _run(state, run, resume, overrides, seeds, runs_dir, given(**compute), as_json)
+
+
+def _run(
+    state: State,
+    run: Path | None,
+    resume: str | None,
+    overrides: tuple[str, ...],
+    seeds: int,
+    runs_dir: Path,
+    changes: dict[str, Any],
+    as_json: bool,
+) -> None:
     from embedkit.launch import prepare, reopen, unfinished
 
-    changes = given(**compute)
     if resume is not None and resume != _NEWEST and Path(resume).is_file() and run is None:
         run, resume = Path(resume), _NEWEST  # `train --resume run.toml`: the value is the run file
     if resume is not None:
@@ -78,9 +93,10 @@ def command(
 
 def _train(state: State, plan: Plan, folder: RunFolder, *, resume: bool) -> RunFolder:
     """Train one run and return its folder."""
+    from embedkit.training.distributed import first
     from embedkit.training.run import train_run
 
-    log = printer()
+    log = printer() if first() else lambda line: None
     log(f"{'resuming' if resume else 'training'} {plan.config.name} (seed {plan.config.seed}) in {folder.path}")
     train_run(plan, folder, state.host, resume=resume, log=log)
     return folder
@@ -89,6 +105,10 @@ def _train(state: State, plan: Plan, folder: RunFolder, *, resume: bool) -> RunF
 def _finish(folders: list[RunFolder], as_json: bool) -> None:
     from embedkit.cli.figures import show_evaluation
     from embedkit.evaluate.run import read_evaluation
+    from embedkit.training.distributed import first
+
+    if not first():
+        return
 
     if as_json:
         show_json(

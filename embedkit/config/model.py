@@ -227,6 +227,13 @@ class NetworkConfig(Config):
     """frozen: folder of a bundle with the same towers."""
 
 
+class AverageConfig(Config):
+    """A moving average of the trained weights, which takes their place when they are measured or kept."""
+
+    momentum: Scheduled = 0.999
+    """Share of the old average kept at each step. A schedule with a ``warmup`` forgets the untrained weights sooner."""
+
+
 class TrainConfig(Config):
     """The ``train`` stage."""
 
@@ -248,8 +255,13 @@ class TrainConfig(Config):
     """Optimiser of all parameters."""
     table_optimizer: Use | None = None
     """Optimiser of embedding tables alone, such as ``rowwise_adagrad`` (sparse gradients)."""
+    forward_rows: int | None = Field(None, ge=1)
+    """Rows (of windows: users) that a forward takes at a time; the whole batch when left out. Only one piece's activations are held, the
+    others are computed again for the gradients, which stay those of the whole batch: large batches in little memory, a third slower."""
     networks: dict[str, NetworkConfig] = {}
     """Teacher networks, by the name losses use."""
+    average: AverageConfig | None = None
+    """Validate, evaluate and keep a moving average of the weights; training goes on with the weights themselves."""
     freeze: list[str] = []
     """Glob patterns of parameter names that are not trained."""
     clip: float | None = Field(1.0, gt=0)

@@ -131,9 +131,10 @@ class Store:
         self.use(codecs)
         return codecs
 
-    def use(self, codecs: Codecs) -> None:
-        """Use fitted codecs; forgets what was encoded with others."""
+    def use(self, codecs: Codecs, data_path: DataPath | None = None) -> None:
+        """Use fitted codecs, and the data path that another process chose; forgets what was encoded with others."""
         self._codecs = codecs
+        self._data_path = data_path or self._data_path
         self._encoded.clear()
         self._histories.clear()
 

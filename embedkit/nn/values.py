@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from embedkit.errors import UsageError
@@ -54,6 +55,39 @@ class Tokens:
             for name, s in ((name, self.spans[name]) for name in fields)
         ]
         return Tokens.cat(parts)
+
+
+def stack_rows(parts: Sequence[Tokens]) -> Tokens:
+    """Tokens of the same fields, row after row; a field that is shorter in one part than in another is padded there.
+
+    Raises:
+        UsageError: parts of other lengths have tokens that belong to no field.
+    """
+    spans = parts[0].spans
+    if any(part.spans != spans or part.x.shape[1] != parts[0].x.shape[1] for part in parts):
+        widths = {name: max(part.spans[name].stop - part.spans[name].start for part in parts) for name in spans}
+        parts = [_widened(part, widths) for part in parts]
+        spans = parts[0].spans
+    return Tokens(torch.cat([p.x for p in parts]), torch.cat([p.pad for p in parts]), torch.cat([p.hidden for p in parts]), spans)
+
+
+def _widened(tokens: Tokens, widths: Mapping[str, int]) -> Tokens:
+    """Each field's tokens padded to these numbers of tokens."""
+    if sum(s.stop - s.start for s in tokens.spans.values()) != tokens.x.shape[1]:
+        raise UsageError("tokens that belong to no field cannot be put together where rows have other lengths: leave forward_rows out")
+    fields = []
+    for name, width in widths.items():
+        own = tokens.spans[name]
+        more = width - (own.stop - own.start)
+        fields.append(
+            Tokens(
+                F.pad(tokens.x[:, own], (0, 0, 0, more)),
+                F.pad(tokens.pad[:, own], (0, more), value=True),
+                F.pad(tokens.hidden[:, own], (0, more)),
+                {name: slice(0, width)},
+            )
+        )
+    return Tokens.cat(fields)
 
 
 @dataclass(frozen=True, eq=False)

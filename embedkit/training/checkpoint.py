@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from embedkit.errors import BundleError
 from embedkit.files import atomic_folder, remove_leftovers
+from embedkit.nn.gather import world
+from embedkit.training.distributed import collect
 
-FORMAT = 1
+FORMAT = 2
 
 
 def pack(state: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -82,6 +84,19 @@ def read_state(path: Path) -> Any:
     if head.get("format") != FORMAT:
         raise BundleError(f"{path}: this checkpoint has format {head.get('format')}, wanted {FORMAT}: start the run again")
     return unpack(head["state"], tensors)
+
+
+def collect_states(state: Any) -> list[Any]:
+    """The states of all processes that train together, in the order of their ranks."""
+    if world() == 1:
+        return [state]
+    skeleton, tensors = pack(state)
+    head = json.dumps(skeleton).encode()
+    found = []
+    for part in collect(len(head).to_bytes(8, "little") + head + save(tensors)):
+        size = 8 + int.from_bytes(part[:8], "little")
+        found.append(unpack(json.loads(part[8:size]), load(part[size:])))
+    return found
 
 
 class Checkpoints:

@@ -15,6 +15,8 @@ import torch
 
 from embedkit.config.model import ComputeConfig
 from embedkit.errors import UsageError
+from embedkit.nn.gather import world
+from embedkit.training.distributed import device_of, local_processes
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,9 +39,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_up(config: ComputeConfig) -> torch.device:
-    """Set threads, and torch's deterministic algorithms on the CPU (decision 18); return the device."""
-    device = choose_device(config.device)
-    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    """Set threads, and torch's deterministic algorithms on the CPU (decision 18); return the device.
+
+    Processes of one machine that train together share its cores, and have a GPU each.
+    """
+    device = device_of(choose_device(config.device))
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local_processes()))
     # Not use_deterministic_algorithms: the same switch, but that function imports the compiler, 3 s on two cores.
     torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")
     # Deterministic mode would also fill every new tensor with NaN, which only shows reads of memory that nobody wrote: 5% of a step.
@@ -61,6 +66,7 @@ def facts(device: torch.device, data_path: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "data_path": data_path,
+        "processes": world(),
     }
     return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from embedkit.errors import DataError
+from embedkit.nn.gather import world
+from embedkit.training.distributed import any_of, average_gradients, first, from_first, mean
 from embedkit.training.report import clock_text, summary
 from embedkit.training.session import Session
 from embedkit.training.signals import Interruption
@@ -30,8 +32,10 @@ def train(session: Session) -> StageResult:
             if on_cpu:
                 require_finite(result, session)
             result.total.backward()
+            average_gradients(session.parameters.values())
             norm = optimizers.step(clock)
             networks.update(clock)
+            session.average.update(clock)
             module.after_update(result)
             session.step += 1
             scalars = {"loss": result.total.detach(), **result.scalars}
@@ -46,9 +50,9 @@ def train(session: Session) -> StageResult:
             if session.config.validate_ is not None and session.due(session.config.validate_.every):
                 validate(session)
                 save(session, result)
-            elif session.checkpoint_due():
+            elif any_of(session.checkpoint_due()):
                 save(session, result)
-            if interruption.requested:
+            if any_of(interruption.requested):
                 save(session, result)
                 raise KeyboardInterrupt(f"stopped at step {session.step} of {session.total}; resume the run to go on")
             del views, result  # else two steps' outputs are held at once
@@ -80,9 +84,12 @@ def not_finite(step: int, parts: list[str]) -> str:
 def report(session: Session, result: StepResult) -> None:
     """Write one line of metrics: means since the line before, and how the last batch's embeddings lie."""
     losses, speed = session.meter.take()
+    losses, speed = mean(losses), speed * world()
     bad = [name for name, value in losses.items() if not math.isfinite(value) and name != "grad_norm"]
     if bad:
         raise DataError(not_finite(session.step, bad))
+    if not first():
+        return
     norm = losses.pop("grad_norm", None)
     left = session.time_left(session.step)
     record = {
@@ -107,16 +114,18 @@ def report(session: Session, result: StepResult) -> None:
 
 
 def validate(session: Session) -> None:
-    """Measure, keep the weights when they are the best so far, and write one line."""
+    """Measure (the average of the weights, if there is one), keep the weights when they are the best so far, and write one line."""
     assert session.config.validate_ is not None
     assert session.stopper is not None
     metric = session.config.validate_.metric
-    with session.meter.paused():
-        figures = measure(session)
+    with session.meter.paused(), session.average.shown():
+        figures = from_first(lambda: measure(session))
         value = figures[metric]
         best = session.stopper.see(value, session.step)
-        if best:
+        if best and first():
             session.checkpoints.save_best(session.step, session.context.model.state_dict())
+    if not first():
+        return
     record = {
         "kind": "valid",
         "stage": session.context.name,
@@ -133,9 +142,10 @@ def validate(session: Session) -> None:
 
 
 def finish(session: Session) -> StageResult:
-    """Put the best weights back, keep them as the stage's result, and say how it went."""
+    """Put the best weights back, or the average where nothing was validated, as the stage's result, and say how it went."""
     stopper = session.stopper
     metrics: dict[str, float] = {}
+    session.average.keep()
     if stopper is not None and stopper.best is not None and stopper.best_step is not None:
         assert session.config.validate_ is not None
         metrics[session.config.validate_.metric] = stopper.best

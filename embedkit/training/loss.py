@@ -25,12 +25,21 @@ CATALOGUE = "*"
 
 @dataclass(frozen=True)
 class Forward:
-    """One forward that a loss will ask for, of a stream, of a view, or of the ``CATALOGUE``."""
+    """One forward that a loss will ask for.
+
+    Attributes:
+        view: stream or view, or the ``CATALOGUE``.
+        tower: which tower.
+        network: the student, or another network of the stage.
+        layers: depths of the trunk whose token states it reads.
+        tokens: whether it reads the tokens after the trunk; a batch that is cut into pieces keeps them only then, or with ``layers``.
+    """
 
     view: str
     tower: str
     network: str = "student"
     layers: tuple[int, ...] = ()
+    tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,11 @@ class Loss(Component, nn.Module):
         """The loss of one step."""
 
     def after_update(self, step: Step, kept: Mapping[str, Tensor]) -> None:
-        """Called after the optimiser's step with what ``forward`` kept: the place to change queues, centres and prototypes."""
+        """Called after the optimiser's step with what ``forward`` kept: the place to change queues, centres and prototypes.
+
+        With several processes each keeps what is of its own shard; afterwards all take the first one's buffers, so what should see the
+        whole batch is gathered first (``embedkit.nn.gather``).
+        """
 
 
 def zero(like: Tensor) -> Tensor:

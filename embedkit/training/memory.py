@@ -16,15 +16,18 @@ def parameter_bytes(parameters: Iterable[torch.Tensor]) -> int:
     return sum(p.numel() * p.element_size() for p in {id(p): p for p in parameters}.values())
 
 
-def estimate(module: nn.Module, tables: Iterable[nn.Parameter], optimizers: Optimizers, data_bytes: int) -> dict[str, int]:
+def estimate(
+    module: nn.Module, tables: Iterable[nn.Parameter], optimizers: Optimizers, data_bytes: int, average: int = 0
+) -> dict[str, int]:
     """Bytes a part: ``parameters`` (of these ``tables``), ``gradients``, ``optimizer`` and ``data``.
 
-    Gradients of tables count in full unless they are sparse. Activations depend on the batch and are not in it.
+    A moving average (``average`` bytes) counts as parameters. Gradients of tables count in full unless they are sparse. Activations
+    depend on the batch and are not in it.
     """
     held = list(module.parameters())
     dense = {id(p) for p in optimizers.clipped}
     return {
-        "parameters": parameter_bytes(held),
+        "parameters": parameter_bytes(held) + average,
         "tables": parameter_bytes(tables),
         "gradients": parameter_bytes(p for p in held if p.requires_grad and id(p) in dense),
         "optimizer": optimizers.state_bytes(),

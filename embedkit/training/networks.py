@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from embedkit.config.model import NetworkConfig, Scheduled
 from embedkit.errors import UsageError
@@ -41,8 +43,7 @@ class Networks:
         """Move every average towards the student: ``w = m w + (1 - m) student``. Buffers are copied."""
         for name, momentum in self._averages:
             average = self.models[name]
-            share = 1.0 - clock.value(momentum)
-            torch._foreach_lerp_(list(average.parameters()), list(self._student.parameters()), share)
+            approach(list(average.parameters()), list(self._student.parameters()), clock.value(momentum))
             for own, new in zip(average.buffers(), self._student.buffers(), strict=True):
                 own.copy_(new)
 
@@ -54,6 +55,12 @@ class Networks:
         """Take what ``state_dict`` returned."""
         for name, weights in state.items():
             self.models[name].load_state_dict(weights)
+
+
+@torch.no_grad()
+def approach(average: Sequence[Tensor], weights: Sequence[Tensor], momentum: float) -> None:
+    """``a = m a + (1 - m) w`` in place, for every pair."""
+    torch._foreach_lerp_(list(average), list(weights), 1.0 - momentum)
 
 
 def _copy(context: StageContext) -> Model:

@@ -73,9 +73,9 @@ class Bar:
         self._progress.stop()
 
 
-def make_progress(log: Callable[[str], Any], name: str, total: int, start: int) -> Progress:
-    """A bar on a terminal, plain lines otherwise."""
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+def make_progress(log: Callable[[str], Any], name: str, total: int, start: int, *, quiet: bool = False) -> Progress:
+    """A bar on a terminal, plain lines otherwise, and where ``quiet`` (a process beside the one that speaks)."""
+    if not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Bar(log, name, total, start)
     return Lines(log, name, total)
 

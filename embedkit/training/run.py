@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,9 +13,11 @@ import torch
 from embedkit.config.model import TrainConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import atomic_folder
+from embedkit.nn.gather import world
 from embedkit.training.checkpoint import Checkpoints
 from embedkit.training.compute import autocast_type, derive_seed, facts, seeded, set_up
 from embedkit.training.curve import draw_curve
+from embedkit.training.distributed import first, from_first, one_error, same_state, wait
 from embedkit.training.optimize import wants_sparse
 from embedkit.training.report import MetricsFile
 from embedkit.training.stages import Stage, StageContext, StageResult
@@ -23,7 +26,7 @@ from embedkit.training.warm import carry_over
 if TYPE_CHECKING:
     from embedkit.config.plan import Plan
     from embedkit.data.codecs import Codecs
-    from embedkit.data.store import Store
+    from embedkit.data.store import DataPath, Store
     from embedkit.evaluate.base import Estimate
     from embedkit.host import Host
     from embedkit.nn.model import Model
@@ -71,12 +74,14 @@ def train_run(
         KeyboardInterrupt: it was asked to stop; ``resume`` goes on.
     """
     started = False
+    log = log if first() else lambda line: None
     try:
-        with folder.running():
+        with folder.running() if first() else nullcontext(), one_error():
             started = True
             return _announced(plan, folder, host, resume, log)
-    except EmbedkitError:
-        if started and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
+    except EmbedkitError as error:
+        mendable = error.exit_code == EmbedkitError.exit_code  # no bug, in whichever process
+        if first() and started and mendable and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
             folder.discard()
         raise
 
@@ -91,7 +96,8 @@ def _announced(plan: Plan, folder: RunFolder, host: Host, resume: bool, log: Cal
         error = found
         raise
     finally:
-        host.announce("run_finished", run=folder, error=error)
+        if first():
+            host.announce("run_finished", run=folder, error=error)
 
 
 class _Run:
@@ -101,21 +107,21 @@ class _Run:
         self.plan, self.folder, self.host, self.resume, self.log = plan, folder, host, resume, log
         self.device = set_up(plan.config.compute)
         self.metrics = MetricsFile(folder.metrics)
+        self.estimates: list[Estimate] = []
+        self._codecs = folder.checkpoints / "codecs"
 
     def run(self) -> RunResult:
         from embedkit.data.store import Store
 
-        if not self.resume:
+        if not self.resume and first():
             self.metrics.cut(0)
         store = Store.open(self.plan, log=self.log)
         start = self._start()
         self._fit(store, start)
         model = self._model(store, start)
         results = [self._stage(index, model, store) for index in range(len(self.plan.stages))]
-        model.refresh()
-        estimates, metrics = self._evaluate(model, store)
-        self._save(model, store, metrics, results)
-        return RunResult(self.folder, self.folder.bundle, metrics, tuple(estimates))
+        metrics = from_first(lambda: self._end(model, store, results))
+        return RunResult(self.folder, self.folder.bundle, metrics, tuple(self.estimates))
 
     # ------------------------------------------------------------------ data and model
 
@@ -128,19 +134,28 @@ class _Run:
         return load_bundle(self.plan.base / self.plan.config.init_from, self.host.registry)
 
     def _fit(self, store: Store, start: Any) -> None:
-        """Fit the codecs on the train rows, once a run: a resume reads them again."""
+        """Have fitted codecs; the first process fits them, and chooses the data path, for all."""
         from embedkit.data.codecs import Codecs
 
-        path = self.folder.checkpoints / "codecs"
+        data_path = from_first(lambda: self._fit_here(store, start))
+        if not first():
+            store.use(Codecs.load(self._codecs, self.plan.model), data_path)
+
+    def _fit_here(self, store: Store, start: Any) -> DataPath:
+        """Fit the codecs on the train rows, once a run: a resume reads them again. Returns the data path."""
+        from embedkit.data.codecs import Codecs
+
+        path = self._codecs
         if self.resume and path.exists():
             store.use(Codecs.load(path, self.plan.model))
-            return
+            return store.data_path
         codecs: Codecs = store.fit(None if start is None else start.codecs)
         if start is not None:
             _require_grown(codecs, start.codecs, self.plan.config.init_from or "")
         with atomic_folder(path, replace=True) as beside:
             codecs.save(beside)
         self._keep_data_path(store)
+        return store.data_path
 
     def _keep_data_path(self, store: Store) -> None:
         """Write the data path that was chosen into the resolved run file, so that a resume takes it again (decision 8)."""
@@ -190,13 +205,13 @@ class _Run:
         if done is not None:
             model.load_state_dict(done["model"])
             self.log(f"{name}: had ended, taken from its checkpoint")
-            return StageResult(done["result"]["metrics"], _paths(done["result"]["tables"]), done["result"]["steps"])
+            return _result(done["result"])
         stage = cast(Stage, part.create(None))
-        result = stage.run(context)
-        kept = {"metrics": dict(result.metrics), "tables": {n: str(p) for n, p in result.tables.items()}, "steps": result.steps}
-        checkpoints.finish(model.state_dict(), kept)
-        draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
-        self.host.announce("stage_finished", stage=name, result=result)
+        result = _run_stage(stage, context)
+        if first():
+            checkpoints.finish(model.state_dict(), _kept(result))
+            draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
+            self.host.announce("stage_finished", stage=name, result=result)
         return result
 
     def _stage_name(self, index: int) -> str:
@@ -208,6 +223,13 @@ class _Run:
         return part.entry.name if len(self.plan.stages) == 1 else f"{part.entry.name}-{index}"
 
     # ------------------------------------------------------------------ the end
+
+    def _end(self, model: Model, store: Store, results: list[StageResult]) -> Mapping[str, float]:
+        """Evaluate and write the bundle; returns the model's own figures."""
+        model.refresh()
+        self.estimates, metrics = self._evaluate(model, store)
+        self._save(model, store, metrics, results)
+        return metrics
 
     def _evaluate(self, model: Model, store: Store) -> tuple[list[Estimate], dict[str, float]]:
         if not self.plan.evaluators:
@@ -240,8 +262,24 @@ class _Run:
         save_bundle(self.folder.bundle, model=model.to("cpu"), codecs=store.codecs, plan=self.plan, metrics=metrics, training=training)
 
 
-def _paths(tables: Mapping[str, str]) -> dict[str, Path]:
-    return {name: Path(path) for name, path in tables.items()}
+def _run_stage(stage: Stage, context: StageContext) -> StageResult:
+    """Run a stage: on all processes, or on the first one for all. Every process is done with its files afterwards."""
+    if stage.parallel or world() == 1:
+        result = stage.run(context)
+        wait()
+        return result
+    kept = from_first(lambda: _kept(stage.run(context)))
+    same_state(context.model)
+    return _result(kept)
+
+
+def _kept(result: StageResult) -> dict[str, Any]:
+    """A stage's result as a JSON value."""
+    return {"metrics": dict(result.metrics), "tables": {n: str(p) for n, p in result.tables.items()}, "steps": result.steps}
+
+
+def _result(kept: Mapping[str, Any]) -> StageResult:
+    return StageResult(kept["metrics"], {name: Path(path) for name, path in kept["tables"].items()}, kept["steps"])
 
 
 def _require_grown(new: Codecs, old: Codecs, where: str) -> None:

@@ -13,13 +13,17 @@ import torch
 from embedkit.config.model import TrainConfig
 from embedkit.data.batch import Batch
 from embedkit.errors import DataError
+from embedkit.nn.gather import rank, world
 from embedkit.training import memory
+from embedkit.training.average import Average
 from embedkit.training.build import build_losses, build_views, stream_fields
-from embedkit.training.checkpoint import Checkpoints, read_state
+from embedkit.training.checkpoint import Checkpoints, collect_states, read_state
 from embedkit.training.compute import autocast_type, derive_seed, facts, global_state, load_global_state, seed_all
+from embedkit.training.distributed import first
 from embedkit.training.meter import Meter
 from embedkit.training.networks import Networks
 from embedkit.training.optimize import Optimizers, trained
+from embedkit.training.pieces import refuse_batch_statistics
 from embedkit.training.report import MetricsFile, TimeLeft, make_progress
 from embedkit.training.schedule import Clock
 from embedkit.training.step import StepModule
@@ -54,16 +58,21 @@ class Session:
         self.make_views = build_views(config, self.fields, context, where=where)
         self.networks = Networks(config.networks, context)
         compute = context.plan.config.compute
-        self.module = StepModule(context.model, losses, self.networks.models, autocast_type(compute)).to(context.device)
-        parameters = trained({"": context.model, "losses.": self.module.losses}, config.freeze, where=where)
+        if config.forward_rows is not None:
+            refuse_batch_statistics(context.model, where=where)
+        self.module = StepModule(context.model, losses, self.networks.models, autocast_type(compute), config.forward_rows).to(
+            context.device
+        )
+        self.parameters = trained({"": context.model, "losses.": self.module.losses}, config.freeze, where=where)
         self.optimizers = Optimizers(
-            parameters,
+            self.parameters,
             context.model.table_parameters(),
             sparse=context.model.sparse,
             config=config,
             registry=context.host.registry,
             where=where,
         )
+        self.average = Average(config.average, self.parameters)
         self.loaders = {
             name: make_loader(
                 context.store,
@@ -72,14 +81,18 @@ class Session:
                 context.host.registry,
                 derive_seed(context.seed, "stream", name),
                 self.fields[name],
+                rank=rank(),
+                world=world(),
                 stage=where,
             )
             for name, stream in config.streams.items()
         }
         self.random = Random(
             torch.Generator().manual_seed(derive_seed(context.seed, "shared")),
-            torch.Generator().manual_seed(derive_seed(context.seed, "local", 0)),
+            torch.Generator().manual_seed(derive_seed(context.seed, "local", rank())),
         )
+        if rank() > 0:  # the weights of losses are drawn by now, the same everywhere; dropout is each process's own
+            seed_all(derive_seed(context.seed, "global", rank()))
         self.epoch_steps = next(iter(self.loaders.values())).batches_per_epoch
         self.total = config.steps or max(1, math.ceil((config.epochs or 0.0) * self.epoch_steps))
         self.step = 0
@@ -99,10 +112,10 @@ class Session:
         """Build the stage; continue from its newest checkpoint when the run is resumed, else start clean."""
         session = cls(config, context)
         newest = session.checkpoints.newest() if context.resume else None
-        if newest is None:
+        if newest is None and first():
             session.checkpoints.clear()
             session.metrics.cut_stage(context.name)
-        else:
+        elif newest is not None:
             session.load_state_dict(read_state(newest))
             context.log(f"{context.name}: continuing from step {session.step}")
         return session
@@ -112,9 +125,9 @@ class Session:
         store = context.store
         held = [column for table in store.tables if not store.streamed(table) for column in store.columns(table).values()]
         data = sum(column.nbytes() for column in held)
-        parts = memory.estimate(self.module, context.model.table_parameters(), self.optimizers, data)
+        parts = memory.estimate(self.module, context.model.table_parameters(), self.optimizers, data, self.average.nbytes)
         context.log(memory.text(parts, context.device))
-        self.progress = make_progress(context.log, context.name, self.total, self.step)
+        self.progress = make_progress(context.log, context.name, self.total, self.step, quiet=not first())
         self.time_left = TimeLeft(self.step, self.total)
         return self
 
@@ -163,10 +176,12 @@ class Session:
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; with several processes the first one does, for all of them."""
         with self.meter.paused():
             best = None if self.stopper is None else self.stopper.best_step
-            self.checkpoints.save(self.step, self.state_dict(), best)
+            state = self.state_dict()
+            if first():
+                self.checkpoints.save(self.step, state, best)
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -177,9 +192,10 @@ class Session:
             "model": self.context.model.state_dict(),
             "losses": self.module.losses.state_dict(),
             "networks": self.networks.state_dict(),
+            "average": self.average.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "loaders": {name: loader.state_dict() for name, loader in self.loaders.items()},
-            "random": {"shared": self.random.shared.get_state(), "local": self.random.local.get_state(), "global": global_state()},
+            "random": {"shared": self.random.shared.get_state(), "own": collect_states(self._own_random())},
             "meter": self.meter.state_dict(),
             "watch": self.watch.state_dict(),
             "stopper": None if self.stopper is None else self.stopper.state_dict(),
@@ -197,17 +213,25 @@ class Session:
         self.context.model.load_state_dict(state["model"])
         self.module.losses.load_state_dict(state["losses"])
         self.networks.load_state_dict(state["networks"])
+        self.average.load_state_dict(state["average"])
         self.optimizers.load_state_dict(state["optimizers"])
         for name, loader in self.loaders.items():
             loader.load_state_dict(state["loaders"][name])
         self.random.shared.set_state(state["random"]["shared"])
-        self.random.local.set_state(state["random"]["local"])
-        load_global_state(state["random"]["global"])
+        own = state["random"]["own"]
+        if len(own) == world():  # else the new processes go on with generators of their own
+            self.random.local.set_state(own[rank()]["local"])
+            load_global_state(own[rank()]["global"])
         self.meter.load_state_dict(state["meter"], self.context.device)
         self.watch.load_state_dict(state["watch"])
         if self.stopper is not None and state["stopper"] is not None:
             self.stopper.load_state_dict(state["stopper"])
-        self.metrics.cut(state["metrics"])
+        if first():
+            self.metrics.cut(state["metrics"])
+
+    def _own_random(self) -> dict[str, Any]:
+        """State of the generators that differ between processes."""
+        return {"local": self.random.local.get_state(), "global": global_state()}
 
     def _compare(self, then: dict[str, Any]) -> None:
         for table, rows in then["rows"].items():

@@ -74,6 +74,9 @@ class StageResult:
 class Stage(Component):
     """Base of stages. ``config`` is its options, ``context`` of the constructor is None; ``run`` gets the ``StageContext``."""
 
+    parallel: bool = False
+    """Whether all processes of a run that ``torchrun`` started run it; else the first one does, and the others take its weights."""
+
     @abstractmethod
     def run(self, context: StageContext) -> StageResult:
         """Do the stage's work; the model is changed in place, everything else goes to disk.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,9 @@ from embedkit.config.model import Schedule
 from embedkit.errors import PluginError
 from embedkit.nn.model import Model
 from embedkit.nn.values import Outputs
+from embedkit.training.distributed import same_state
 from embedkit.training.loss import CATALOGUE, Forward, Loss, LossResult
+from embedkit.training.pieces import forward_in_pieces
 from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
 
@@ -126,6 +130,7 @@ class StepModule(nn.Module):
         losses: the losses with their weights.
         networks: further networks by name; they run in eval mode and without gradient.
         autocast: type of the student's and the networks' forwards; None for float32. Losses compute in float32 either way.
+        forward_rows: rows that a forward takes at a time; None for the whole batch.
     """
 
     def __init__(
@@ -134,6 +139,7 @@ class StepModule(nn.Module):
         losses: list[WeightedLoss],
         networks: Mapping[str, Model] | None = None,
         autocast: torch.dtype | None = None,
+        forward_rows: int | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -141,7 +147,9 @@ class StepModule(nn.Module):
         self.networks = nn.ModuleDict(networks or {})
         self.weighted = tuple(losses)
         self.autocast = autocast
+        self.forward_rows = forward_rows
         self._plan = plan_forwards([weighted.loss for weighted in losses])
+        self._tokens = {key_of(f) for weighted in losses for f in weighted.loss.needs.forwards if f.tokens or f.layers}
         self.train()
 
     def train(self, mode: bool = True) -> StepModule:
@@ -178,15 +186,14 @@ class StepModule(nn.Module):
 
     def outputs(self, key: Key, views: Mapping[str, View]) -> Outputs:
         """Run one planned forward. Called by the step, once a key."""
-        network, tower, view = key
+        network, _, view = key
         if key not in self._plan:
-            raise PluginError(f"a loss asked for tower '{tower}' of network '{network}' on view '{view}', which no loss's needs name")
-        layers = self._plan[key]
-        seen = self.student.all_rows(tower) if view == CATALOGUE else views[view]
+            raise PluginError(f"a loss asked for tower '{key[1]}' of network '{network}' on view '{view}', which no loss's needs name")
+        seen = self.student.all_rows(key[1]) if view == CATALOGUE else views[view]
         if network == "student":
-            return self._run(self.student, seen, tower, layers)
+            return self._run(self.student, seen, key)
         with torch.no_grad():
-            return self._run(self.networks[network], seen, tower, layers)
+            return self._run(cast(Model, self.networks[network]), seen, key)
 
     def _read_towers(self, step: StepView) -> None:
         """Where a loss wants the catalogue of a tower that encoders read rows of, let them read that very forward."""
@@ -195,20 +202,19 @@ class StepModule(nn.Module):
             if ("student", tower, CATALOGUE) in self._plan:
                 self.student.held_rows[tower] = step.run(CATALOGUE, tower).pooled
 
-    def _run(self, model: nn.Module, view: View, tower: str, layers: tuple[int, ...]) -> Outputs:
-        if self.autocast is None:
-            found: Outputs = model(view, tower, layers=layers)
-            return found
-        device = next(model.parameters()).device
-        with torch.autocast(device.type, self.autocast):
-            under: Outputs = model(view, tower, layers=layers)
-        return under
+    def _run(self, model: Model, view: View, key: Key) -> Outputs:
+        tower, layers = key[1], self._plan[key]
+        with nullcontext() if self.autocast is None else torch.autocast(next(model.parameters()).device.type, self.autocast):
+            if self.forward_rows is None:
+                return cast(Outputs, model(view, tower, layers=layers))
+            return forward_in_pieces(model, view, tower, self.forward_rows, layers=layers, tokens=key in self._tokens)
 
     def after_update(self, result: StepResult) -> None:
         """Let losses change their queues, centres and prototypes, after the optimiser's step."""
         with torch.no_grad():
             for weighted in self.weighted:
                 weighted.loss.after_update(result.step, result.kept.get(weighted.name, {}))
+            same_state(self.losses, buffers_only=True)
 
 
 def plan_forwards(losses: list[Loss]) -> dict[Key, tuple[int, ...]]:

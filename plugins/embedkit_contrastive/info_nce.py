@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embedkit.errors import UsageError
+from embedkit.nn.chunked import MOST_LOGITS, cross_entropy
+from embedkit.nn.gather import shards
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_contrastive.configs import InfoNCEConfig
 
@@ -33,28 +35,38 @@ class InfoNCE(Loss):
         return self._needs
 
     def forward(self, step: Step) -> LossResult:
-        """The mean over rows."""
+        """The mean over rows. Rows of all processes are negatives (decision 16)."""
         first, second = (step.run(view, self.config.tower).embedding.float() for view in self.config.views)
         if first.shape != second.shape:
             raise UsageError(
                 f"info_nce: views '{self.config.views[0]}' and '{self.config.views[1]}' have {first.shape[0]} and {second.shape[0]} "
                 "rows: they must come from one draw"
             )
-        if first.shape[0] == 0:
+        batch = shards(first.shape[0], first.device)
+        if batch.total == 0:
             return LossResult(zero(first) + zero(second))
-        logits = (first / step.value(self.config.temperature)) @ second.T
-        copies = self._copies(step, first.shape[0])
-        if copies is not None:
-            logits.masked_fill_(copies, -torch.inf)
+        scale = 1.0 / step.value(self.config.temperature)
+        numbers = self._numbers(step, first.shape[0])
+        if len(batch.sizes) == 1 and batch.total**2 <= MOST_LOGITS:
+            return LossResult(self._at_once(first * scale, second, numbers))
+        rows = None if numbers is None else (numbers, batch.gather(torch.where(numbers < 0, -2, numbers)))
+        own = batch.own(first.device)
+        losses = cross_entropy(first, batch.gather(second), own, scale=scale, rows=rows)
+        if self.config.symmetric:
+            losses = 0.5 * (losses + cross_entropy(second, batch.gather(first), own, scale=scale, rows=rows))
+        return LossResult(batch.mean(losses.sum(), torch.tensor(first.shape[0], device=first.device)))
+
+    def _at_once(self, first: Tensor, second: Tensor, numbers: Tensor | None) -> Tensor:
+        """A small batch: one matrix of logits serves both directions."""
+        logits = first @ second.T
+        if numbers is not None:
+            copies = numbers.unsqueeze(1) == torch.where(numbers < 0, -2, numbers)
+            logits.masked_fill_(copies.fill_diagonal_(False), -torch.inf)
         labels = torch.arange(first.shape[0], device=first.device)
         loss = F.cross_entropy(logits, labels)
-        if self.config.symmetric:
-            loss = 0.5 * (loss + F.cross_entropy(logits.T, labels))
-        return LossResult(loss)
+        return 0.5 * (loss + F.cross_entropy(logits.T, labels)) if self.config.symmetric else loss
 
-    def _copies(self, step: Step, size: int) -> Tensor | None:
-        """bool [B, B], True where column j is row i once more."""
+    def _numbers(self, step: Step, size: int) -> Tensor | None:
+        """Which row of the tower's table each row is, int64 [B]; unknown ones (-1) are no copies of each other."""
         rows = step.views[self.config.views[0]].batch.rows.get(self.table)
-        if rows is None or rows.shape[0] != size:
-            return None
-        return (rows.unsqueeze(1) == torch.where(rows < 0, -2, rows)).fill_diagonal_(False)
+        return None if rows is None or rows.shape[0] != size else rows

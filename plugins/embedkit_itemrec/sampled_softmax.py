@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from embedkit.errors import DataError, UsageError
+from embedkit.nn.chunked import cross_entropy
+from embedkit.nn.gather import shards
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_itemrec.configs import SampledSoftmaxConfig
 
@@ -57,45 +58,51 @@ class SampledSoftmax(Loss):
         return self._needs
 
     def forward(self, step: Step) -> LossResult:
-        """The mean over the rows with a known target."""
+        """The mean over the rows with a known target. Rows of all processes are candidates (decision 16)."""
         queries = step.run(self.view, self.config.query).embedding.float()
         targets = step.run(self.view, self.config.target).embedding.float()
         rows = self._rows(step, self.view)
-        if rows.shape[0] == 0:
+        batch = shards(rows.shape[0], rows.device)
+        if batch.total == 0:
             return LossResult(zero(queries) + zero(targets))
         scale = 1.0 / step.value(self.config.temperature)
-        drawn = self._draw(step, rows)
-        candidates, candidate_rows = (targets, rows) if drawn is None else (targets.index_select(0, drawn), rows.index_select(0, drawn))
+        candidates, candidate_rows, own = batch.gather(targets), batch.gather(rows), batch.own(rows.device)
+        drawn = self._draw(step, batch.total)
+        if drawn is not None:
+            drawn = drawn.to(rows.device)
+            candidates, candidate_rows = candidates.index_select(0, drawn), candidate_rows.index_select(0, drawn)
+            place = torch.full((batch.total,), -1, device=rows.device).index_copy_(0, drawn, torch.arange(len(drawn), device=rows.device))
+            own = place.index_select(0, own)
         counts = (candidates.shape[0], 0)
         if self.config.negatives is not None:
             extra = step.run(self.config.negatives, self.config.target).embedding.float()
             extra_rows = self._rows(step, self.config.negatives)
-            candidates, candidate_rows = torch.cat([candidates, extra]), torch.cat([candidate_rows, extra_rows])
-            counts = (counts[0], extra.shape[0])
-        logits = torch.addmm(self._correction(candidate_rows, counts), queries, candidates.T, alpha=scale)
-        if drawn is None:  # the positive of row i is candidate i
-            label = torch.arange(rows.shape[0], device=rows.device)
-            if self.config.mask_hits:
-                logits.masked_fill_((candidate_rows == rows.unsqueeze(1)).fill_diagonal_(False), -torch.inf)
-        else:  # it may not be among the candidates: put it in front, and take it out where it is
-            label = torch.zeros_like(rows)
-            if self.config.mask_hits:
-                masked = candidate_rows == rows.unsqueeze(1)
-            else:
-                own = F.pad(drawn, (0, counts[1]), value=-1)
-                masked = own == torch.arange(rows.shape[0], device=rows.device).unsqueeze(1)
-            positive = (queries * targets).sum(1) * scale + self._correction(rows, counts)
-            logits = torch.cat([positive.unsqueeze(1), logits.masked_fill_(masked, -torch.inf)], 1)
-        losses = F.cross_entropy(logits, label, reduction="none")
+            more = shards(extra.shape[0], rows.device)
+            candidates = torch.cat([candidates, more.gather(extra)])
+            candidate_rows = torch.cat([candidate_rows, more.gather(extra_rows)])
+            counts = (counts[0], more.total)
+        losses = cross_entropy(
+            queries,
+            candidates,
+            own,
+            scale=scale,
+            correction=self._correction(candidate_rows, counts),
+            rows=(rows, candidate_rows) if self.config.mask_hits else None,
+            # A positive may not be among the drawn candidates.
+            positive=None if drawn is None else (queries * targets).sum(1) * scale + self._correction(rows, counts),
+        )
         known = rows >= 0
-        return LossResult((losses * known).sum() / known.sum().clamp(min=1))
+        return LossResult(batch.mean((losses * known).sum(), known.sum()))
 
-    def _draw(self, step: Step, rows: Tensor) -> Tensor | None:
-        """Which batch targets are candidates when there are too many: int64 [max_candidates], ascending. None: all."""
+    def _draw(self, step: Step, total: int) -> Tensor | None:
+        """Which targets of the whole batch are candidates when there are too many: int64 [max_candidates], ascending. None: all.
+
+        Every process draws the same ones.
+        """
         limit = self.config.max_candidates
-        if rows.shape[0] <= limit:
+        if total <= limit:
             return None
-        return torch.randperm(rows.shape[0], generator=step.random.local)[:limit].sort().values.to(rows.device)
+        return torch.randperm(total, generator=step.random.shared)[:limit].sort().values
 
     def _rows(self, step: Step, view: str) -> Tensor:
         found = step.views[view].batch.rows.get(self.table)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from embedkit.errors import UsageError
+from embedkit.nn.gather import shards
 from embedkit.nn.linear_cross_entropy import linear_cross_entropy
 from embedkit.training.loss import CATALOGUE, Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_itemrec.configs import SoftmaxConfig
@@ -52,20 +53,20 @@ class Softmax(Loss):
                 f"draw from an events table that joins it"
             )
         known = rows >= 0 if self._bias is None else (rows >= 0) & (self._bias.index_select(0, rows.clamp(min=0)) == 0)
-        if rows.shape[0] == 0:
+        batch = shards(rows.shape[0], rows.device)
+        if batch.total == 0:
             return LossResult(zero(queries) + zero(items))
-        weights = known.to(queries.dtype) / known.sum().clamp(min=1)
-        loss = linear_cross_entropy(
+        total = linear_cross_entropy(
             queries,
             items,
             rows.clamp(min=0),
-            weights,
+            known.to(queries.dtype),
             scale=1.0 / step.value(self.config.temperature),
             bias=self._bias,
             bounded=found.normalized and asked.normalized,
             precision=self.context.precision,
         )
-        return LossResult(loss)
+        return LossResult(batch.mean(total, known.sum()))
 
     def _left_out(self) -> Tensor | None:
         """-inf for rows that are no candidates, float32 [M]; None where all are."""

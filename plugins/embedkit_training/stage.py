@@ -12,6 +12,7 @@ class TrainStage(Stage):
     """Minimises weighted losses over named streams of batches."""
 
     config: TrainConfig
+    parallel = True
 
     def run(self, context: StageContext) -> StageResult:
         """Train the context's model in place; on resume, from the newest checkpoint of this stage."""

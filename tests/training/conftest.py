@@ -137,6 +137,12 @@ class Shop:
         return train_run(plan, folder, host or self.host, log=self.lines.append)
 
 
+@pytest.fixture(scope="session")
+def shop_in():
+    """Makes a shop in a folder that outlives a test."""
+    return Shop
+
+
 @pytest.fixture
 def shop(tmp_path):
     return Shop(tmp_path)

@@ -102,7 +102,7 @@ def test_a_subsample_keeps_every_positive():
     rows = torch.arange(7)
     v = vectors(7)
     step = FakeStep(v, rows)
-    drawn = torch.randperm(7, generator=torch.Generator().manual_seed(1))[:3].tolist()
+    drawn = torch.randperm(7, generator=torch.Generator().manual_seed(0))[:3].tolist()
     found = loss_of(max_candidates=3, temperature=0.5)(step).loss
     assert float(found) == pytest.approx(by_hand(v, rows.tolist(), 0.5, True, True, columns=sorted(drawn)), abs=1e-5)
 
