@@ -19,7 +19,7 @@ class Batch:
         columns: field name → Column. The fields of one tower have equal length; two towers may differ (see ``window``).
         rows: table name → int64 row numbers of that table, stable for a run. ``rows["items"][b]`` is the target item of row b.
             A table outside the stream's reach is absent; a row whose join found nothing has -1.
-        labels: label, group and weight fields, [B] or [B, …].
+        labels: label, group and weight fields, [B] or [B, …]. With a ``window``, weights are those of the target events, [T].
         extras: tensors that a sampler or stage adds for a loss, by name.
         window: set for streams with ``rows = "windows"``: the name of the sequence field whose every position has a target.
             Position t of row b then has the target item row ``rows[target table][offsets[b] + t]`` with the offsets of that field's

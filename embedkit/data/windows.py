@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from embedkit.data.batch import Batch
 from embedkit.data.columns import ragged_ranges
@@ -21,7 +22,7 @@ class Windows:
     """Makes batches with a ``window`` (see ``Batch.window``).
 
     A user's window is the last ``max_length + 1`` train events whose item is known; inputs are all but the last of them, targets all but
-    the first. Fields of the target's table have one row a position; all other fields one row a user, those of the last event.
+    the first. Fields of the target's table, and weights, have one row a position; all other fields one row a user, those of the last event.
 
     Args:
         store: where the values come from.
@@ -46,7 +47,8 @@ class Windows:
         self.window = self._histories[0]
         self._history = store.history(self.window)
         self.target = self._history.target
-        others = [name for name in fields if name not in self._histories]
+        self._weights = [spec.name for spec in store.schema.fields.values() if spec.role == "weight"]
+        others = [name for name in fields if name not in self._histories and name not in self._weights]
         self._target_fields = [name for name in others if store.schema.fields[name].table == self.target]
         self._user_fields = [name for name in others if name not in self._target_fields]
         item = self._events.joins[self.target]
@@ -91,4 +93,18 @@ class Windows:
         target = self._store.batch({self.target: targets}, self._target_fields)
         columns = {name: self._store.history(name).at(inputs, in_offsets) for name in self._histories}
         rows = {**query.rows, **target.rows}
-        return Batch({**columns, **query.columns, **target.columns}, rows, query.labels, query.extras, self.window)
+        labels, extras = self._weighed(query, events[~first])
+        return Batch({**columns, **query.columns, **target.columns}, rows, labels, extras, self.window)
+
+    def _weighed(self, query: Batch, targets: Rows) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Labels and extras of the users, with the weights of the target events in place of those of the last one."""
+        if not self._weights:
+            return dict(query.labels), dict(query.extras)
+        found = self._store.batch({self._table: torch.from_numpy(targets)}, ())
+        names = {*self._weights, *(f"{name}.present" for name in self._weights)}
+
+        def merged(users: Mapping[str, Tensor], events: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            kept = {name: value for name, value in users.items() if name not in names}
+            return kept | {name: value for name, value in events.items() if name in names}
+
+        return merged(query.labels, found.labels), merged(query.extras, found.extras)

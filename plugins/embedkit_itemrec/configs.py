@@ -28,6 +28,8 @@ class SampledSoftmaxConfig(Config):
     """At most so many of the batch's targets are candidates; drawn at random when there are more."""
     negatives: ViewName | None = None
     """A further stream or view of the target's table, drawn uniformly, whose rows are candidates of every query."""
+    weight_by: FieldName | None = None
+    """Field with ``role = "weight"``: how much each event counts; all alike when left out."""
 
 
 class MaskingConfig(Config):

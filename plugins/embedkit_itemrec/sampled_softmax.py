@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embedkit.errors import DataError, UsageError
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
+from embedkit.training.weights import require_weight, row_weights, weighted_mean
 from embedkit_itemrec.configs import SampledSoftmaxConfig
 
 _OUT = -1e9
@@ -22,7 +23,8 @@ class SampledSoftmax(Loss):
     batch's targets, known by item row and not deduplicated; a copy of row i's positive is left out in row i only (decision 14). Rows
     whose target is unknown (-1) are neither queries nor candidates. With ``negatives`` the candidates also hold uniformly drawn items,
     and the expected count of item j is ``C p_j + U / M`` for C batch targets drawn with train frequency share p_j and U uniform ones
-    of M items (mixed negative sampling, Yang et al. 2020).
+    of M items (mixed negative sampling, Yang et al. 2020). With ``weight_by`` rows count by their weights; a row of weight 0 is no query,
+    while its target stays a candidate as often as it is drawn.
     """
 
     per_prefix = True
@@ -40,6 +42,7 @@ class SampledSoftmax(Loss):
                 f"sampled_softmax: tower '{config.query}' gives {context.tower_dims[config.query]} numbers and tower "
                 f"'{config.target}' {context.tower_dims[config.target]}: give both heads one width"
             )
+        require_weight(context.schema, config.weight_by, where="sampled_softmax: weight_by")
         self.view = config.view or context.views[0]
         self.table = towers[config.target].table
         self.register_buffer("_share", torch.empty(0), persistent=False)
@@ -49,7 +52,7 @@ class SampledSoftmax(Loss):
         forwards = [Forward(self.view, self.config.query), Forward(self.view, self.config.target)]
         if self.config.negatives is not None:
             forwards.append(Forward(self.config.negatives, self.config.target))
-        return Needs(tuple(forwards))
+        return Needs(tuple(forwards), () if self.config.weight_by is None else (self.config.weight_by,))
 
     @property
     def needs(self) -> Needs:
@@ -57,7 +60,7 @@ class SampledSoftmax(Loss):
         return self._needs
 
     def forward(self, step: Step) -> LossResult:
-        """The mean over the rows with a known target."""
+        """The weighted mean over the rows with a known target."""
         queries = step.run(self.view, self.config.query).embedding.float()
         targets = step.run(self.view, self.config.target).embedding.float()
         rows = self._rows(step, self.view)
@@ -87,8 +90,7 @@ class SampledSoftmax(Loss):
             positive = (queries * targets).sum(1) * scale + self._correction(rows, counts)
             logits = torch.cat([positive.unsqueeze(1), logits.masked_fill_(masked, -torch.inf)], 1)
         losses = F.cross_entropy(logits, label, reduction="none")
-        known = rows >= 0
-        return LossResult((losses * known).sum() / known.sum().clamp(min=1))
+        return LossResult(weighted_mean(losses, row_weights(step.views[self.view].batch, self.config.weight_by, rows >= 0)))
 
     def _draw(self, step: Step, rows: Tensor) -> Tensor | None:
         """Which batch targets are candidates when there are too many: int64 [max_candidates], ascending. None: all."""
