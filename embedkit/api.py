@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from embedkit.evaluate.compare import Comparison
     from embedkit.index.bundle import IndexBundle
     from embedkit.registry import Registry
+    from embedkit.serve.tables import Recommended
     from embedkit.training.run import RunResult
 
 __all__ = [
@@ -194,13 +195,13 @@ def neighbours(index: str | Path | Searcher, out: str | Path, *, k: int = 10, **
     return neighbours_all(searcher, out, k=k, **options)
 
 
-def recommend(index: str | Path | Searcher, out: str | Path, *, k: int = 10, exclude_seen: bool = True, **options: Any) -> int:
+def recommend(index: str | Path | Searcher, out: str | Path, *, k: int = 10, exclude_seen: bool = True, **options: Any) -> Recommended:
     """Write the best ``k`` items of every user to a Parquet file; see ``embedkit.serve.tables.recommend``.
 
     The users and what they did are read from the tables of the bundle's run file.
 
     Returns:
-        Rows written.
+        Rows written, and what was recommended is like: coverage, novelty, popularity bias.
     """
     from embedkit.serve.tables import recommend as write
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def show_estimates(estimates: Sequence[Estimate], *, split: str, every: bool = False) -> None:
-    """A table with a column for the model and each baseline: every metric over all queries, and of slices the first metric only, unless
-    ``every`` figure is wanted."""
+    """A table with a column for the model and each baseline: every metric over all queries, and of slices and prefixes the first metric
+    only, unless ``every`` figure is wanted."""
     from embedkit.evaluate.run import table_rows
 
     leading = {one.evaluator: one.metric for one in reversed(estimates)}
-    rows = table_rows([one for one in estimates if every or one.slice is None or one.metric == leading[one.evaluator]])
+    shown = [one for one in estimates if every or (one.slice is None and one.prefix is None) or one.metric == leading[one.evaluator]]
+    rows = table_rows(shown)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     show_table(
         columns, [[row.get(column) for column in columns] for row in rows], title=f"{split} split, 95% intervals", empty="no figures"

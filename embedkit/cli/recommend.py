@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,16 @@ from embedkit.cli.state import State, pass_state
 def command(
     state: State, /, index: Path, out: Path, k: int, include_seen: bool, bundle: Path | None, as_json: bool, **options: Any
 ) -> None:
-    """Write the best items of every user to a Parquet file: user, rank, item, score.
+    """Write the best items of every user to a Parquet file: user, rank, item, score; and say what they are like.
 
     Users and what they did are read from the tables of the run that made the vectors in INDEX.
     """
     from embedkit import api
 
     searcher = api.open_index(index, bundle, host=state.host)
-    rows = api.recommend(searcher, out, k=k, exclude_seen=not include_seen, log=printer(), **options)
+    found = api.recommend(searcher, out, k=k, exclude_seen=not include_seen, log=printer(), **options)
+    figures = {name: None if value != value else value for name, value in dataclasses.asdict(found).items()}  # NaN differs from itself
     if as_json:
-        show_json({"out": out, "rows": rows})
+        show_json({"out": out, **figures})
         return
-    show_pairs({"rows": rows, "in": str(out)})
+    show_pairs({"rows": figures.pop("rows"), "in": str(out), **figures})

@@ -43,5 +43,5 @@ def _figures(folder: RunFolder) -> str | None:
         return None
     written = json.loads(folder.evaluation.read_text())
     estimates = written["estimates"] if isinstance(written, dict) else written
-    ours = [e for e in estimates if e.get("model") == "model" and e.get("slice") is None]
-    return ", ".join(f"{e['metric']} {e['value']:.4f}" for e in ours[:6]) or None
+    ours = [e for e in estimates if e.get("model") == "model" and e.get("slice") is None and e.get("prefix") is None]
+    return ", ".join(f"{e['metric']} {e['value']:.4f}" for e in ours[:6] if e["value"] is not None) or None

@@ -169,13 +169,14 @@ class StreamConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
     table: str
     """Table whose rows are drawn."""
-    rows: Literal["rows", "events", "windows"] = "rows"
+    rows: Literal["rows", "events", "windows", "sequences"] = "rows"
     """``rows``: the table's train rows; ``events``: the same of an event table, each with its user's history;
-    ``windows``: users, every position of their history having the next event as its target."""
+    ``windows``: users, every position of their history having the next event as its target; ``sequences``: users, every position having
+    its own item as the target, for losses that hide some of them."""
     sampler: str = "shuffle"
     """Registered sampler."""
     size: int = Field(1024, ge=1)
-    """Rows a batch (for ``windows``: users a batch)."""
+    """Rows a batch (for ``windows`` and ``sequences``: users a batch)."""
 
     @property
     def options(self) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _stream(resolver: Resolver, stream: StreamConfig, at: str) -> StreamConfig:
         problems.add(f"{at}.table", f"there is no table '{stream.table}'{suggest(stream.table, tables)}")
     elif stream.rows != "rows" and table.user is None:
         problems.add(f"{at}.rows", f"'{stream.rows}' needs an event table, and '{stream.table}' names no user")
-    elif stream.rows == "windows":
+    elif stream.rows in ("windows", "sequences"):
         if table.time is None and table.position is None:
             problems.add(
                 f"{at}.rows", f"windows need events in order; name a time or position column of '{stream.table}', or use rows = 'events'"

@@ -19,11 +19,13 @@ class Batch:
         columns: field name → Column. The fields of one tower have equal length; two towers may differ (see ``window``).
         rows: table name → int64 row numbers of that table, stable for a run. ``rows["items"][b]`` is the target item of row b.
             A table outside the stream's reach is absent; a row whose join found nothing has -1.
-        labels: label, group and weight fields, [B] or [B, …].
+        labels: label, group and weight fields, [B] or [B, …]. With a ``window``, weights are those of the target events, [T].
         extras: tensors that a sampler or stage adds for a loss, by name.
         window: set for streams with ``rows = "windows"``: the name of the sequence field whose every position has a target.
             Position t of row b then has the target item row ``rows[target table][offsets[b] + t]`` with the offsets of that field's
             Column, so target-side columns and rows have length T (all positions), query-side ones length B.
+        own_targets: each position's target is the item that stands there (``rows = "sequences"``), for losses that hide some of them;
+            else it is the next one.
     """
 
     columns: Mapping[str, Column]
@@ -31,6 +33,7 @@ class Batch:
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     window: str | None = None
+    own_targets: bool = False
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch on another device."""
@@ -39,4 +42,4 @@ class Batch:
             return {k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()}
 
         columns = {k: c.to(device, non_blocking=non_blocking) for k, c in self.columns.items()}
-        return Batch(columns, move(self.rows), move(self.labels), move(self.extras), self.window)
+        return Batch(columns, move(self.rows), move(self.labels), move(self.extras), self.window, self.own_targets)

@@ -62,7 +62,7 @@ class Loader:
         where = f"streams.{name}"
         if stream.rows == "events" and stream.table not in store.events:
             raise UsageError(f"{where}: rows = 'events' needs an event table; set tables.{stream.table}.user, or use rows = 'rows'")
-        self._windows = Windows(store, stream.table, fields, where=where) if stream.rows == "windows" else None
+        self._windows = _windows(store, stream, fields, where)
         self._source: BatchSampler | BufferedShuffle = sampler
         if self._windows is None and store.streamed(stream.table):
             own = store.own_fields(stream.table, fields)
@@ -180,7 +180,7 @@ def make_loader(
     where = f"{stage}.streams.{name}" if stage else f"streams.{name}"
     if stream.table not in store.tables:
         raise UsageError(f"{where}: there is no table '{stream.table}'; the run file has {', '.join(store.tables)}")
-    windows = Windows(store, stream.table, fields, where=where) if stream.rows == "windows" else None
+    windows = _windows(store, stream, fields, where)
     if windows is not None:
         rows: Rows = windows.users()
         what = f"users of '{stream.table}' with two train events"
@@ -195,11 +195,20 @@ def make_loader(
     entry = registry.entry("sampler", stream.sampler)
     config = entry.parse(stream.options, where=where)
     columns = {}
-    if "length" in cast(type[BatchSampler], entry.load()).looks_at:
+    looks_at = cast(type[BatchSampler], entry.load()).looks_at
+    if "length" in looks_at:
         columns["length"] = windows.lengths(rows) if windows is not None else _history_lengths(store, stream.table, fields, rows, where)
+    if "frequency" in looks_at:
+        columns["frequency"] = store.frequencies(stream.table).numpy()[rows]
     context = SamplerContext(rows=rows, size=stream.size, seed=own_seed, columns=columns)
     sampler = cast(BatchSampler, entry.create(config, context=context))
     return Loader(store, stream, sampler, fields, name=name, rank=rank, world=world, seed=own_seed, prefetch=prefetch)
+
+
+def _windows(store: Store, stream: StreamConfig, fields: Sequence[str], where: str) -> Windows | None:
+    if stream.rows not in ("windows", "sequences"):
+        return None
+    return Windows(store, stream.table, fields, own=stream.rows == "sequences", where=where)
 
 
 def _history_lengths(store: Store, table: str, fields: Sequence[str], rows: Rows, where: str) -> Rows:

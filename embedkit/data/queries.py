@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from embedkit.data.events import Events
@@ -51,8 +52,18 @@ class Queries:
         return len(self.users)
 
 
-def make_queries(events: Events, target: str, split: str, *, max_queries: int | None = None, seed: int = 0) -> Queries:
+def make_queries(
+    events: Events,
+    target: str,
+    split: str,
+    *,
+    max_queries: int | None = None,
+    seed: int = 0,
+    keep: npt.NDArray[np.bool_] | None = None,
+) -> Queries:
     """The queries of a split; with ``max_queries`` that many of them, drawn with the seed.
+
+    ``keep`` (bool [N], an event each) says which held-out events are targets; all are when left out. Histories hold the others too.
 
     Raises:
         UsageError: no such split, or the events do not join the item table.
@@ -62,6 +73,8 @@ def make_queries(events: Events, target: str, split: str, *, max_queries: int | 
     if target not in events.joins:
         raise UsageError(f"table '{events.table}' does not join '{target}', so its events have no target there")
     held_out = _held_out(events, NAMES[split])
+    if keep is not None:
+        held_out = held_out[keep[held_out]]
     if events.rolling:
         starts = np.arange(len(held_out))
     else:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.component import Component
+from embedkit.component import Component, Config
 
 Rows = npt.NDArray[np.int64]
 
@@ -36,8 +36,18 @@ class BatchSampler(Component):
     """Yields batches for ever, epoch after epoch; its position is exact and part of a checkpoint."""
 
     looks_at: ClassVar[tuple[str, ...]] = ()
-    """Cheap columns that it is given: ``length``, the events in each row's history."""
+    """Cheap columns that it is given: ``length``, the events in each row's history; ``frequency``, the train events that point at it."""
     context: SamplerContext
+
+    @classmethod
+    def chances(cls, config: Config, frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """The chance of each row of a table in one draw, [M], for losses that correct for it; None where all rows have one chance.
+
+        Args:
+            config: the sampler's options.
+            frequencies: train events that point at each row.
+        """
+        return None
 
     @property
     @abstractmethod

@@ -306,9 +306,17 @@ class Store:
 
     # -- queries
 
-    def queries(self, events: str, target: str, split: str, max_queries: int | None = None, seed: int = 0) -> Queries:
+    def queries(
+        self,
+        events: str,
+        target: str,
+        split: str,
+        max_queries: int | None = None,
+        seed: int = 0,
+        keep: npt.NDArray[np.bool_] | None = None,
+    ) -> Queries:
         """What evaluation asks: see ``embedkit.data.queries``."""
-        return make_queries(self.events[events], target, split, max_queries=max_queries, seed=seed)
+        return make_queries(self.events[events], target, split, max_queries=max_queries, seed=seed, keep=keep)
 
     def all_users(self, events: str, target: str) -> Queries:
         """One query for every user with everything they did as history and no targets: what ``recommend`` asks."""

@@ -31,6 +31,7 @@ class Estimate:
         model: ``model``, or the baseline's name.
         slice: such as ``popularity:tail``; None for all.
         evaluator: name of the ``[[evaluate]]`` entry.
+        prefix: first numbers of the embeddings that were compared; None for all of them.
     """
 
     metric: str
@@ -41,6 +42,7 @@ class Estimate:
     model: str = "model"
     slice: str | None = None
     evaluator: str = ""
+    prefix: int | None = None
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ whatever the chunk's size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from embedkit.evaluate.metrics import MISS, Bools, Ints, Ranks
+from embedkit.evaluate.metrics import MISS, Bools, Floats, Ints, Ranks
 
 Ragged = tuple[Ints, Ints]
 """Values int64 [T] and offsets int64 [Q + 1]: the item rows of each query."""
@@ -37,12 +37,19 @@ class Ranking:
     Attributes:
         ranks: of the relevant items; ``MISS`` for those that were no candidates.
         tied: bool [R], whether some other candidate had the very score of the relevant item.
-        covered: k -> bool [M], whether an item stands in the first k of any query.
+        exposure: k -> int64 [M], in the first k of how many queries an item stands.
+        worth: name of what was asked -> k -> float64 [Q], its mean over the first k of each query; NaN for a query without candidates.
     """
 
     ranks: Ranks
     tied: Bools
-    covered: dict[int, Bools]
+    exposure: dict[int, Ints]
+    worth: dict[str, dict[int, Floats]] = field(default_factory=dict)
+
+    @property
+    def covered(self) -> dict[int, Bools]:
+        """k -> bool [M], whether an item stands in the first k of any query."""
+        return {k: shown > 0 for k, shown in self.exposure.items()}
 
     @property
     def unranked(self) -> Bools:
@@ -57,6 +64,7 @@ def full_ranking(
     *,
     seen: Ragged | None = None,
     ks: Sequence[int] = (),
+    worth: Mapping[str, Floats] | None = None,
     seed: int = 0,
     budget: int = 256 * 2**20,
 ) -> Ranking:
@@ -69,6 +77,7 @@ def full_ranking(
         items: M.
         seen: item rows that are no candidates for the query; a relevant item among them is a miss.
         ks: cut-offs at which to note the items that were shown.
+        worth: what an item is worth, [M], by name: at each of ``ks`` the mean over what a query is shown is kept.
         seed: of the order of equal scores.
         budget: bytes that one chunk may take; a chunk has at least one query.
 
@@ -79,7 +88,7 @@ def full_ranking(
     size = max(1, min(4096, budget // (_BYTES_PER_SCORE * max(1, items))))
     values = np.full(len(targets[0]), MISS, np.int64)
     tied = np.zeros(len(targets[0]), bool)
-    covered = {k: np.zeros(items, bool) for k in ks}
+    shown = _Shown(ks, worth or {}, queries, items)
     for lo in range(0, queries, size):
         hi = min(lo + size, queries)
         scores = score(lo, hi)
@@ -90,11 +99,30 @@ def full_ranking(
         _exclude(scores, seen, lo, hi)
         where = slice(int(targets[1][lo]), int(targets[1][hi]))
         values[where], tied[where] = _chunk_ranks(scores, *_cut(targets, lo, hi), first=lo, seed=seed)
-        if covered:
-            shown = top(scores, max(ks), first=lo, seed=seed).cpu().numpy()
-            for k, mask in covered.items():
-                mask[shown[:, :k][shown[:, :k] >= 0]] = True
-    return Ranking(Ranks(values, targets[1]), tied, covered)
+        if ks:
+            shown.note(top(scores, max(ks), first=lo, seed=seed).cpu().numpy(), lo)
+    return Ranking(Ranks(values, targets[1]), tied, shown.exposure, shown.worth)
+
+
+class _Shown:
+    """Adds up what the first k of the queries are, a chunk of queries at a time."""
+
+    def __init__(self, ks: Sequence[int], worth: Mapping[str, Floats], queries: int, items: int) -> None:
+        self._of_item = {name: np.append(values, 0.0) for name, values in worth.items()}  # row -1, no item, is worth nothing
+        self.exposure = {k: np.zeros(items, np.int64) for k in ks}
+        self.worth = {name: {k: np.full(queries, np.nan) for k in ks} for name in worth}
+
+    def note(self, rows: Ints, lo: int) -> None:
+        """Item rows [q, k] of the queries from ``lo`` on, best first, -1 for none."""
+        counts = (rows >= 0).cumsum(axis=1)
+        for k, exposure in self.exposure.items():
+            first = rows[:, :k]
+            exposure += np.bincount(first[first >= 0], minlength=len(exposure))
+        for name, of_item in self._of_item.items():
+            sums = of_item[rows].cumsum(axis=1)
+            for k, means in self.worth[name].items():
+                count = counts[:, k - 1]
+                np.divide(sums[:, k - 1], count, out=means[lo : lo + len(rows)], where=count > 0)
 
 
 def top(scores: Tensor, k: int, *, first: int = 0, seed: int = 0) -> Tensor:

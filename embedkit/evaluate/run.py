@@ -94,7 +94,7 @@ def means(estimates: Sequence[Estimate]) -> dict[str, float]:
     """
     out: dict[str, float] = {}
     for one in estimates:
-        if one.model == "model" and one.slice is None:
+        if one.model == "model" and one.slice is None and one.prefix is None:
             out[one.metric if one.metric not in out else f"{one.evaluator}/{one.metric}"] = one.value
     return out
 
@@ -129,17 +129,20 @@ def read_evaluation(folder: RunFolder) -> dict[str, Any]:
 
 
 def table_rows(estimates: Sequence[Estimate]) -> list[dict[str, str]]:
-    """Rows of a table for people: one a metric and slice, one column for the model and each baseline.
+    """Rows of a table for people: one a metric, slice and prefix, one column for the model and each baseline.
 
     Cells read ``0.2345 [0.2301, 0.2389]``; figures without an interval stand alone.
     """
-    rows: dict[tuple[str, str | None, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str | None, int | None, str], dict[str, str]] = {}
+    nested = any(estimate.prefix is not None for estimate in estimates)
     several = len({estimate.evaluator for estimate in estimates}) > 1
     for one in estimates:
-        row = rows.setdefault((one.evaluator, one.slice, one.metric), {})
+        row = rows.setdefault((one.evaluator, one.slice, one.prefix, one.metric), {})
         if not row:
             row |= {"evaluator": one.evaluator} if several else {}
-            row |= {"metric": one.metric, "slice": one.slice or "all", "n": str(one.n)}
+            row |= {"metric": one.metric, "slice": one.slice or "all"}
+            row |= {"prefix": str(one.prefix or "")} if nested else {}
+            row |= {"n": str(one.n)}
         row[one.model] = f"{one.value:.4f}" if one.low is None else f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]"
     return list(rows.values())
 

@@ -45,6 +45,17 @@ def cold(frequencies: Ints, targets: Ints) -> dict[str, Bools]:
     return {"yes": unseen, "no": ~unseen}
 
 
+def tail(frequencies: Ints, targets: Ints, most: int = 5) -> dict[str, Bools]:
+    """``1-5``: items with at least one and at most ``most`` train events."""
+    count = _frequency(frequencies, targets)
+    return {f"1-{most}": (count > 0) & (count <= most)}
+
+
+def short(lengths: Ints, offsets: Ints, most: int = 5) -> dict[str, Bools]:
+    """``0-5``: queries whose history holds at most ``most`` events. Arguments as of ``history``."""
+    return {f"0-{most}": np.repeat(lengths <= most, np.diff(offsets))}
+
+
 def history(lengths: Ints, offsets: Ints) -> dict[str, Bools]:
     """By the number of events in the query's history: ``0``, ``1-4``, ``5-19``, ``20-99``, ``100+``.
 

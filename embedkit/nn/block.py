@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,10 +35,43 @@ class Block(nn.Module):
             nn.init.normal_(linear.weight, std=0.02 / math.sqrt(2 * depth))
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """x [B, L, D] → [B, L, D]; mask bool, broadcast to [B, 1, L, L], True where a query (third) may see a key (last)."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, causal: bool = False, turn: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """x [B, L, D] → [B, L, D].
+
+        Args:
+            x: tokens.
+            mask: bool, broadcast to [B, 1, L, L], True where a query (third) may see a key (last).
+            causal: each token sees those up to itself; instead of a mask.
+            turn: what is done to queries and keys [B, heads, L, D / heads], such as ``Rotary``.
+        """
         q, k, v = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if turn is not None:
+            q, k = turn(q), turn(k)
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         x = x + self.dropout(self.out(seen.transpose(1, 2).flatten(2)))
         out: Tensor = x + self.dropout(self.narrow(F.gelu(self.wide(self.norm_hidden(x)))))
         return out
+
+
+class Rotary:
+    """Rotary positions (Su et al. 2021, arXiv 2104.09864, section 3.2.2): pairs of numbers turned by an angle that grows with the position,
+    so that a query and a key compare by how far apart they are.
+
+    Args:
+        moments: int64 [L], the position of each token; one below zero is not turned.
+        width: numbers a head, even.
+        base: the slowest pair turns about 1 / base a position.
+    """
+
+    def __init__(self, moments: Tensor, width: int, base: float = 10_000.0) -> None:
+        speed = base ** (-torch.arange(0, width, 2, device=moments.device, dtype=torch.float32) / width)
+        angle = moments.clamp(min=0).float().unsqueeze(1) * speed
+        self._cos, self._sin = angle.cos(), angle.sin()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., L, width] → the same, turned, in its own type."""
+        first, second = x.float().chunk(2, -1)
+        turned = torch.cat([first * self._cos - second * self._sin, first * self._sin + second * self._cos], -1)
+        return turned.to(x.dtype)

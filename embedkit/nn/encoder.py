@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedkit.component import Component
-from embedkit.data.columns import Column, padded
+from embedkit.data.columns import Column, padded, ragged_ranges
 from embedkit.errors import UsageError
 from embedkit.nn.tables import TableReport
 from embedkit.nn.values import Tokens
@@ -93,6 +94,10 @@ class Encoder(Component, nn.Module):
         """Whether ``embed`` gives one token for each value of a ragged field (else one a row)."""
         return False
 
+    def appends_hidden(self, spec: FieldSpec) -> bool:
+        """Whether a row's last value is followed by a token that stands for a hidden one: what comes next (BERT4Rec, Sun et al. 2019)."""
+        return False
+
     def max_tokens(self, spec: FieldSpec) -> int:
         """Most tokens that a row of the field can give: trunks size their position tables by it."""
         if not self.one_token_a_value(spec):
@@ -125,6 +130,9 @@ class Encoder(Component, nn.Module):
 
     def _tokens(self, spec: FieldSpec, column: Column, view: View) -> Tokens:
         hide, hide_values = _masks(spec.name, column, view)
+        appends = self.appends_hidden(spec) and not view.batch.own_targets  # there, hidden values are in the row itself
+        if appends:  # in all as many tokens as a row had in training
+            column, hide_values = _last(column, hide_values, max(1, self.max_tokens(spec) - 1))
         if hide_values is not None and (view.fill == "drop" or not self.one_token_a_value(spec)):
             column, hide_values = drop_values(column, hide_values), None
         x, pad = self.embed(spec, _blank(column, hide, hide_values))
@@ -144,6 +152,8 @@ class Encoder(Component, nn.Module):
             pad = pad | hide.unsqueeze(1)
             shown = shown & ~pad
             x = x.masked_fill(hide.view(-1, 1, 1), 0.0)
+        if appends:
+            x, pad, shown = _append(x, pad, shown, self.hidden[row])
         return Tokens(x, pad, shown, {spec.name: slice(0, x.shape[1])})
 
 
@@ -193,3 +203,19 @@ def _fill(x: Tensor, pad: Tensor, rows: Tensor, vector: Tensor) -> tuple[Tensor,
     first[:, 0] = True
     x = torch.where(rows.view(-1, 1, 1), vector.to(x.dtype) * first.unsqueeze(-1), x)
     return x, torch.where(rows.unsqueeze(1), ~first, pad)
+
+
+def _last(column: Column, hide: Tensor | None, count: int) -> tuple[Column, Tensor | None]:
+    """The last values of each row of a ragged column, and what is hidden of them."""
+    assert column.offsets is not None
+    length = column.lengths().clamp(max=count)
+    index, offsets = ragged_ranges(column.offsets[1:] - length, length)
+    hidden = None if hide is None else hide.index_select(0, index)
+    return Column(column.values.index_select(0, index), offsets, column.present), hidden
+
+
+def _append(x: Tensor, pad: Tensor, hidden: Tensor, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A further token behind the last of each row: x [B, L + 1, D], pad and hidden bool [B, L + 1]."""
+    at = torch.arange(x.shape[1] + 1, device=x.device) == (~pad).sum(1, keepdim=True)
+    x = torch.where(at.unsqueeze(-1), vector.to(x.dtype), F.pad(x, (0, 0, 0, 1)))
+    return x, F.pad(pad, (0, 1), value=True) & ~at, F.pad(hidden, (0, 1)) | at

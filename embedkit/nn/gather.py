@@ -74,17 +74,17 @@ class Shards:
         return found
 
     def mean(self, total: Tensor, count: Tensor) -> Tensor:
-        """This process's part of a mean over the whole batch, times the number of processes.
+        """This process's part of a weighted mean over the whole batch, times the number of processes; zero where nothing counts.
 
         Args:
             total: sum over the own rows, with gradient.
-            count: number of own rows that count.
+            count: sum of the own rows' weights, or the number of rows that count.
         """
         if len(self.sizes) > 1:
             count = count.clone()
             dist.all_reduce(count)
             total = total * len(self.sizes)
-        return total / count.clamp(min=1)
+        return total / torch.where(count > 0, count, 1)
 
 
 def shards(rows: int, device: torch.device) -> Shards:

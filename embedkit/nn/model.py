@@ -224,7 +224,13 @@ class Model(nn.Module):
         window = view.batch.window
         if window is None or all(field.name != window for field in fields):
             return None
-        if not self.trunks[tower].windows:
+        trunk = self.trunks[tower]
+        if view.batch.own_targets and not (trunk.windows or trunk.sequences):
+            raise UsageError(
+                f"tower '{tower}': its trunk, as configured, cannot give a vector for each position of '{window}': "
+                'use a transformer with causal = false and pooling = "last", or a stream with rows = "events"'
+            )
+        if not view.batch.own_targets and not trunk.windows:
             raise UsageError(
                 f"tower '{tower}': its trunk, as configured, cannot give a vector for each position of '{window}'; "
                 'use a causal trunk or a stream with rows = "events"'

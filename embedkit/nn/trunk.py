@@ -35,6 +35,8 @@ class Trunk(Component, nn.Module):
 
     windows: bool = False
     """Whether it, as configured, can give one vector a position of a window field, each seeing only earlier positions and other fields."""
+    sequences: bool = False
+    """Whether it, as configured, can give one vector a position of a window field, each seeing all of them (``rows = "sequences"``)."""
     num_layers: int = 0
     """Depth, for losses that ask for layers; 0 when it has none to show."""
 

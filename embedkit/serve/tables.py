@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.errors import DataError, UsageError
+from embedkit.evaluate.shown import mean_of, popularity_bias, self_information
 from embedkit.files import atomic_file
 from embedkit.index.base import Rows, Vectors
 from embedkit.index.exact import Exclude
@@ -25,6 +27,26 @@ CHUNK = 1_024
 _EVERY = 5.0
 """Seconds between lines of the log."""
 Log = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What ``recommend`` wrote.
+
+    Attributes:
+        rows: in the file.
+        users: with at least one item.
+        coverage: share of the index's rows that anybody is recommended.
+        novelty: mean bits of self-information of a user's items; NaN where there are none.
+        popularity_bias: mean popularity of what is recommended over that of the histories (``embedkit.evaluate.shown``); NaN where no
+            user has both.
+    """
+
+    rows: int
+    users: int
+    coverage: float
+    novelty: float
+    popularity_bias: float
 
 
 def neighbours_all(
@@ -73,7 +95,7 @@ def recommend(
     where: str | None = None,
     chunk: int = CHUNK,
     log: Log = lambda line: None,
-) -> int:
+) -> Recommended:
     """Write the best ``k`` items of every user, from everything the user did.
 
     The Parquet file has the columns ``user`` (text), ``rank`` (int32, from 1), ``item`` and ``score`` (float32). A user
@@ -93,7 +115,7 @@ def recommend(
         log: called with a line every few seconds.
 
     Returns:
-        Rows written.
+        How much was written, and what it is like; popularity is that of the train events.
 
     Raises:
         UsageError: tower or events must be named, or k is larger than the index.
@@ -103,7 +125,8 @@ def recommend(
     store.use(bundle.codecs)
     tower, target = _user_tower(searcher, tower), bundle.schema.towers[index.space.tower].table
     queries = store.all_users(_events(store, target, events), target)
-    row_in_index = _index_rows(searcher, store, target) if exclude_seen else None
+    row_in_index = _index_rows(searcher, store, target)
+    like = _Like(queries, np.asarray(store.frequencies(target), dtype=np.int64), row_in_index, index.rows)
     allowed = None if where is None else index.attributes.where(where)
     fields = bundle.schema.towers[tower].fields
     device = next(bundle.model.parameters()).device
@@ -114,12 +137,40 @@ def recommend(
             hi = min(len(queries), lo + chunk)
             batch = store.query_batch(queries, lo, hi, fields)
             vectors = bundle.model.encode(batch.to(device), tower).float().cpu().numpy()
-            exclude = None if row_in_index is None else _seen(queries, lo, hi, row_in_index)
+            exclude = _seen(queries, lo, hi, row_in_index) if exclude_seen else None
             found, scores = index.search(vectors, k, allowed=allowed, exclude=exclude)
+            like.note(found, lo)
             pace(f"{hi:,} of {len(queries):,} users", last=hi == len(queries))
             yield _long(searcher, pa.array(queries.ids[lo:hi], pa.large_string()), "user", "item", found, scores)
 
-    return _write(Path(out), chunks())
+    return like.figures(_write(Path(out), chunks()))
+
+
+class _Like:
+    """Adds up what the recommendations are like, a chunk of users at a time."""
+
+    def __init__(self, queries: Queries, frequencies: Rows, row_in_index: Rows, rows: int) -> None:
+        known = row_in_index >= 0
+        popularity = np.zeros(rows, np.int64)
+        popularity[row_in_index[known]] = frequencies[known]
+        self._popularity, self._bits = popularity.astype(np.float64), self_information(popularity)
+        self._usual = mean_of(frequencies.astype(np.float64), queries.seen)
+        self._shown = np.zeros(rows, bool)
+        self._novelty, self._popular = np.full(len(queries), np.nan), np.full(len(queries), np.nan)
+
+    def note(self, found: Rows, lo: int) -> None:
+        """Index rows [q, k] of the users from ``lo`` on, -1 for none."""
+        kept = found >= 0
+        items = found[kept], np.concatenate(([0], np.cumsum(kept.sum(axis=1))))
+        self._shown[items[0]] = True
+        self._novelty[lo : lo + len(found)] = mean_of(self._bits, items)
+        self._popular[lo : lo + len(found)] = mean_of(self._popularity, items)
+
+    def figures(self, rows: int) -> Recommended:
+        """What was written, once all is."""
+        there = self._novelty[~np.isnan(self._novelty)]
+        novelty = float(there.mean()) if len(there) else float("nan")
+        return Recommended(rows, len(there), float(self._shown.mean()), novelty, popularity_bias(self._popular, self._usual))
 
 
 class _Pace:

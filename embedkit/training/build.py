@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
+from torch import Tensor
 
 from embedkit.config.model import LossUse, StreamConfig, TrainConfig, ViewUse
+from embedkit.data.sampler import BatchSampler
 from embedkit.errors import PluginError, UsageError, suggest
 from embedkit.registry import Registry
 from embedkit.training.compute import autocast_type
@@ -64,6 +66,7 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         views=views,
         frequencies=store.frequencies,
         rows={name: table.rows for name, table in store.tables.items()},
+        chances=lambda view: _chances(config.streams[stream_of(config)[view]], context),
         precision=autocast_type(context.plan.config.compute) or torch.float32,
         stats=store.codecs.stats,
         codecs=store.codecs,
@@ -82,6 +85,15 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         _check_needs(loss, use, config, context, at)
         found.append(WeightedLoss(name, loss.to(context.device), use.weight, common_prefixes(loss, model.prefixes)))
     return found
+
+
+def _chances(stream: StreamConfig, context: StageContext) -> Tensor | None:
+    """The chance of each row of a stream's table in one draw of its sampler."""
+    entry = context.host.registry.entry("sampler", stream.sampler)
+    kind = cast(type[BatchSampler], entry.load())
+    config = entry.parse(stream.options, where=f"streams.{stream.table}")
+    found = kind.chances(config, context.store.frequencies(stream.table).numpy())
+    return None if found is None else torch.from_numpy(found).float()
 
 
 def _check_needs(loss: Loss, use: LossUse, config: TrainConfig, context: StageContext, at: str) -> None:

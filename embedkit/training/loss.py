@@ -64,6 +64,7 @@ class LossContext:
         rows: table → number of rows M.
         stats: field → statistics of its codec, for losses that tell a field's values.
         precision: type that large products may take: that of the forwards.
+        chances: stream or view → the chance of each row of its table in one draw of its sampler, float32 [M]; None where all are alike.
         codecs: field → fitted codec, for losses that read labels.
         normalized: tower → whether its embeddings have unit length.
     """
@@ -76,6 +77,7 @@ class LossContext:
     rows: Mapping[str, int]
     stats: Mapping[str, FieldStats] = field(default_factory=dict)
     precision: torch.dtype = torch.float32
+    chances: Callable[[str], Tensor | None] = lambda view: None
     codecs: Mapping[str, Codec] = field(default_factory=dict)
     normalized: Mapping[str, bool] = field(default_factory=dict)
 

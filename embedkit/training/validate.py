@@ -149,7 +149,7 @@ def valid_loss(session: Session) -> float:
     for i, (name, stream) in enumerate(config.streams.items()):
         rows = _valid_rows(context, stream)
         if len(rows):
-            shown = stream.model_copy(update={"rows": "events"}) if stream.rows == "windows" else stream
+            shown = stream.model_copy(update={"rows": "events"}) if stream.rows in ("windows", "sequences") else stream
             size = min(shown.size, len(rows))
             sampler = InOrder(None, context=SamplerContext(_sample(rows, session), size, 0))
             loaders[name] = iter(Loader(context.store, shown, sampler, session.fields[name]))

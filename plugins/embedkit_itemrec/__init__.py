@@ -9,7 +9,19 @@ from embedkit import hookimpl
 
 @hookimpl
 def register_losses(register: Any) -> None:
-    """Register ``softmax`` and ``sampled_softmax``."""
+    """Register ``softmax``, ``gbce``, ``bpr`` and ``sampled_softmax``."""
+    register(
+        "gbce",
+        "embedkit_itemrec.negatives:Gbce",
+        config="embedkit_itemrec.configs:GbceConfig",
+        summary="Binary cross-entropy against sampled negatives, made less sure of itself (gSASRec).",
+    )
+    register(
+        "bpr",
+        "embedkit_itemrec.negatives:Bpr",
+        config="embedkit_itemrec.configs:BprConfig",
+        summary="Rank each target above sampled negatives.",
+    )
     register(
         "softmax",
         "embedkit_itemrec.softmax:Softmax",

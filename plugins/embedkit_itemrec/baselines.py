@@ -10,10 +10,12 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from embedkit.errors import UsageError
 from embedkit.evaluate.metrics import Floats, Ints
 from embedkit_itemrec.interactions import Interactions
 
@@ -108,6 +110,50 @@ class ItemKnn(Baseline):
         history = self.data.history_matrix(queries, lo, hi)
         history.data[:] = 1.0
         return torch.from_numpy((history @ self.similar).toarray() + 1e-6 * self.fallback)
+
+
+class Ease(Baseline):
+    """EASE (Steck 2019, section 3.1): the item-to-item weights, with a zero diagonal, that best restore the users' items from each other.
+
+    With ``P = (X'X + l2 I)^-1`` for X users x items, ``B_ij = -P_ij / P_jj``; the score of an item is the sum of its weights from the
+    history. One float64 solve over the items with a train event.
+
+    Args:
+        data: the events.
+        l2: weight of the squared norm of B.
+
+    Raises:
+        UsageError: more than ``MOST`` items have a train event.
+    """
+
+    MOST = 20_000
+    """Items that can be solved for: two matrices of their square in float64 are 6.4 GB."""
+
+    def __init__(self, data: Interactions, l2: float = 500.0) -> None:
+        super().__init__(data)
+        self.known = np.flatnonzero(np.asarray(data.matrix.sum(axis=0)).ravel())
+        count = len(self.known)
+        if count > self.MOST:
+            raise UsageError(
+                f"evaluate: the baseline 'ease' solves for a matrix of items x items, and {count:,} items have a train event, more than "
+                f"{self.MOST:,}; leave it out of baselines, or use item_knn"
+            )
+        seen = sp.csr_matrix(data.matrix[:, self.known])
+        gram = np.asarray((seen.T @ seen).toarray(order="F"))
+        gram[np.diag_indices(count)] += l2
+        factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+        inverse = scipy.linalg.cho_solve(factor, np.eye(count, order="F"), overwrite_b=True, check_finite=False)
+        self.weights: Floats = inverse
+        self.weights /= -np.diag(inverse).copy()
+        self.weights[np.diag_indices(count)] = 0.0
+
+    def score(self, queries: Queries, lo: int, hi: int) -> Tensor:
+        """Summed weights; the fall-back is far below any of them and orders what no history says anything of."""
+        history = self.data.history_matrix(queries, lo, hi)
+        history.data[:] = 1.0
+        scores = np.tile(1e-9 * self.fallback, (hi - lo, 1))
+        scores[:, self.known] += history[:, self.known] @ self.weights
+        return torch.from_numpy(scores)
 
 
 class HistoryAndGroup(Baseline):

@@ -4,47 +4,77 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from embedkit.component import Config
 from embedkit.config.model import Scheduled
 from embedkit.config.references import FieldName, TowerName, ViewName
 
 
-class SampledSoftmaxConfig(Config):
-    """Options of ``sampled_softmax``."""
+class PairConfig(Config):
+    """Options that losses of queries and targets share."""
 
     query: TowerName
     """Tower of the queries."""
     target: TowerName
     """Tower of the targets."""
     view: ViewName | None = None
-    """Stream or view that both towers look at; the stage's first stream when left out."""
+    """Stream or view that holds queries with their targets; the stage's first stream when left out."""
+    weight_by: FieldName | None = None
+    """Field with ``role = "weight"``: how much each event counts; all alike when left out."""
+
+
+class SampledSoftmaxConfig(PairConfig):
+    """Options of ``sampled_softmax``."""
+
     temperature: Scheduled = 0.05
     """What similarities are divided by."""
     correct_popularity: bool = True
     """Subtract the log of how often a target is drawn (logQ), from positives and negatives alike."""
     mask_hits: bool = True
     """Leave out of a row's negatives what is a copy of its positive."""
+    in_batch: bool = True
+    """Let the batch's other targets be candidates; without them ``negatives`` must name some."""
     max_candidates: int = Field(8192, ge=2)
     """At most so many of the batch's targets are candidates; drawn at random when there are more."""
     negatives: ViewName | None = None
-    """A further stream or view of the target's table, drawn uniformly, whose rows are candidates of every query."""
+    """A further stream or view of the target's table whose rows are candidates of every query. What its sampler draws is corrected for,
+    whether ``uniform`` or ``popularity``."""
+
+    @model_validator(mode="after")
+    def _some(self) -> SampledSoftmaxConfig:
+        if not self.in_batch and self.negatives is None:
+            raise ValueError("in_batch = false leaves no candidates: name a stream of the target's table as 'negatives'")
+        return self
 
 
-class SoftmaxConfig(Config):
+class SoftmaxConfig(PairConfig):
     """Options of ``softmax``."""
 
-    query: TowerName
-    """Tower of the queries."""
-    target: TowerName
-    """Tower of the targets; every row of its table is a candidate."""
-    view: ViewName | None = None
-    """Stream or view of the queries, with their targets; the stage's first stream when left out."""
     temperature: Scheduled = 0.07
     """What similarities are divided by."""
     candidates: Literal["all", "trained"] = "all"
-    """``all`` rows of the table, or only those with a train event: what never was a target is then not pushed away either."""
+    """``all`` rows of the target's table, or only those with a train event: what never was a target is then not pushed away either."""
+
+
+class NegativesConfig(PairConfig):
+    """Options of losses that compare each target with a stream of negatives."""
+
+    negatives: ViewName
+    """Stream or view of the target's table, such as one with the sampler ``uniform``; all its rows are negatives of every query."""
+    temperature: Scheduled = 1.0
+    """What similarities are divided by."""
+
+
+class GbceConfig(NegativesConfig):
+    """Options of ``gbce``."""
+
+    calibration: float = Field(0.75, ge=0, le=1)
+    """t: 0 is binary cross-entropy as it is, whose scores are too sure where few of many items are drawn; 1 takes all of that back."""
+
+
+class BprConfig(NegativesConfig):
+    """Options of ``bpr``."""
 
 
 class TowerEncoderConfig(Config):
@@ -55,6 +85,8 @@ class TowerEncoderConfig(Config):
 
     tower: TowerName
     """Tower whose vectors stand for the ids, such as that of the items of a history."""
+    append_hidden: bool = False
+    """Put a token behind each sequence that stands for a hidden value; see ``embedding``."""
 
 
 class MaskingConfig(Config):

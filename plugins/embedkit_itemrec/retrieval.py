@@ -7,29 +7,31 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import polars as pl
-import torch
 
 from embedkit.component import Config
 from embedkit.errors import UsageError
 from embedkit.evaluate import slices
 from embedkit.evaluate.base import Estimate, EvaluateContext, Evaluator
 from embedkit.evaluate.estimate import interval
-from embedkit.evaluate.metrics import Bools, Floats, Ints, Ranks, coverage, measure
-from embedkit.evaluate.ranks import Ranking, Score, full_ranking
+from embedkit.evaluate.metrics import Bools, Floats, Ints, measure
+from embedkit.evaluate.ranks import Ranking, Score
 from embedkit.evaluate.table import query_table
 from embedkit_itemrec import baselines as kinds
 from embedkit_itemrec.configs_retrieval import BaselineName, RetrievalConfig
+from embedkit_itemrec.figures import Figures
 from embedkit_itemrec.interactions import Interactions
-from embedkit_itemrec.task import Task, model_scores
+from embedkit_itemrec.task import ModelScores, Task, category_codes, nested_widths
 
 if TYPE_CHECKING:
     from embedkit.data.store import Store
 
 Rankings = Mapping[str, Ranking]
+Label = tuple[str, int | None]
+"""Who ranked: a model's name, and the prefix of the embeddings; None for all of them."""
 
 
 class Retrieval(Evaluator):
-    """Recall, NDCG, MRR, MAP, hit rate and precision with 95% intervals over queries, and coverage of the catalogue.
+    """Recall, NDCG, MRR, MAP, hit rate and precision with 95% intervals over queries, and what is shown: coverage, novelty, bias.
 
     Candidates are all rows of the target tower's table, those without a train event too: the model may rank them by
     their features, counts cannot. A relevant item that is not in the table is a miss for every model, and so is one
@@ -46,33 +48,34 @@ class Retrieval(Evaluator):
         return config.names
 
     def run(self, context: EvaluateContext) -> list[Estimate]:
-        """Rank, then measure. ``quick`` measures the model alone, without intervals and slices.
+        """Rank, then measure. ``quick`` measures the model alone, without intervals, slices and prefixes.
 
         Raises:
-            UsageError: the towers have no event table in common, or a baseline needs an order that the events lack.
+            UsageError: the towers have no event table in common, a baseline needs an order that the events lack, or a prefix is wider
+                than the embeddings.
             DataError: the split has no queries, or the model's embeddings are not finite.
         """
+        widths = nested_widths(self.config, context)
         task = Task.of(self.config, context)
-        scorers = {"model": model_scores(self.config, context, task)}
+        frequencies: Ints = np.asarray(context.store.frequencies(task.table), dtype=np.int64)
+        figures = Figures(self.config, task, frequencies, context.seed)
+        model = ModelScores(self.config, context, task, remember=bool(widths))
         if context.quick:
-            return self._quick(self._rank(scorers["model"], task, context.seed))
-        scorers |= self._baselines(context.store, task)
-        rankings = {name: self._rank(score, task, context.seed) for name, score in scorers.items()}
+            return self._quick(figures, figures.rank(model))
+        scorers: dict[str, Score] = {"model": model} | self._baselines(context.store, task)
+        rankings = {name: figures.rank(score) for name, score in scorers.items()}
+        values = {name: figures.a_query(ranking) for name, ranking in rankings.items()}
         users = task.queries.users
-        estimates = list(self._estimates(rankings, users, context.seed))
-        for name, mask in self._slices(context.store, task):
-            estimates += self._slice(name, mask, rankings, users, context.seed)
-        context.save_table(f"queries-{context.split}", self._table(task, rankings))
+        estimates = list(self._estimates(figures, rankings, values, users, context.seed))
+        nested = {("model", width): figures.a_query(figures.rank(model.prefix(width))) for width in widths}
+        estimates += _means(nested, users, context.seed)
+        for name, mask in self._slices(task, frequencies):
+            estimates += _slice(name, mask, figures, rankings, users, context.seed)
+        context.save_table(f"queries-{context.split}", _table(task, rankings, values))
         return estimates
 
-    def _rank(self, score: Score, task: Task, seed: int) -> Ranking:
-        ks = self.config.k if "coverage" in self.config.metrics else ()
-        with torch.inference_mode():
-            return full_ranking(score, task.targets, task.items, seen=task.seen, ks=ks, seed=seed)
-
-    def _quick(self, ranking: Ranking) -> list[Estimate]:
-        values = measure(ranking.ranks, self._per_query)
-        means = {name: float(v.mean()) for name, v in values.items()} | self._coverage(ranking)
+    def _quick(self, figures: Figures, ranking: Ranking) -> list[Estimate]:
+        means = {name: float(v.mean()) for name, v in figures.a_query(ranking).items()} | figures.together(ranking)
         return [Estimate(name, means[name], None, None, len(ranking.ranks)) for name in self.config.names]
 
     def _baselines(self, store: Store, task: Task) -> dict[str, Score]:
@@ -86,8 +89,12 @@ class Retrieval(Evaluator):
     def _fit(self, name: BaselineName, data: Interactions, store: Store, task: Task) -> kinds.Baseline:
         if name == "item_knn":
             return kinds.ItemKnn(data, self.config.neighbors)
+        if name == "ease":
+            return kinds.Ease(data, self.config.l2)
         if name == "history_and_group":
-            return kinds.HistoryAndGroup(data, group_codes(store, task.events, self.config.group), self.config.own_weight)
+            assert self.config.group is not None
+            group = category_codes(store, task.events, self.config.group, option="group")
+            return kinds.HistoryAndGroup(data, group, self.config.own_weight)
         plain: dict[str, type[kinds.Popularity] | type[kinds.RepeatLast] | type[kinds.Markov]]
         plain = {"popularity": kinds.Popularity, "repeat_last": kinds.RepeatLast, "markov": kinds.Markov}
         kind = plain[name]
@@ -102,79 +109,63 @@ class Retrieval(Evaluator):
     def _score(baseline: kinds.Baseline, task: Task) -> Score:
         return lambda lo, hi: baseline.score(task.queries, lo, hi)
 
-    @property
-    def _per_query(self) -> list[str]:
-        """The figures that are means over queries."""
-        return [name for name in self.config.names if not name.startswith("coverage@")]
-
-    @staticmethod
-    def _coverage(ranking: Ranking) -> dict[str, float]:
-        return {f"coverage@{k}": coverage(mask) for k, mask in ranking.covered.items()}
-
-    def _estimates(self, rankings: Rankings, users: Ints, seed: int) -> Iterator[Estimate]:
+    def _estimates(
+        self, figures: Figures, rankings: Rankings, values: Mapping[str, dict[str, Floats]], users: Ints, seed: int
+    ) -> Iterator[Estimate]:
         """Figures over all queries, with what is reported beside them."""
-        means = _means({name: r.ranks for name, r in rankings.items()}, users, self._per_query, seed, None)
+        means = _means({(model, None): found for model, found in values.items()}, users, seed)
         for model, ranking in rankings.items():
             queries, targets = len(ranking.ranks), len(ranking.ranks.values)
-            shown = {name: Estimate(name, v, None, None, queries, model) for name, v in self._coverage(ranking).items()}
+            shown = {name: Estimate(name, v, None, None, queries, model) for name, v in figures.together(ranking).items()}
             shown |= {estimate.metric: estimate for estimate in means if estimate.model == model}
             yield from (shown[name] for name in self.config.names)
             yield Estimate("tied", float(ranking.tied.mean()), None, None, targets, model)
             yield Estimate("unranked", float(ranking.unranked.mean()), None, None, targets, model)
 
-    def _slice(self, name: str, mask: Bools, rankings: Rankings, users: Ints, seed: int) -> list[Estimate]:
-        if not mask.any():
-            return []
-        kept = {model: ranking.ranks.select(mask) for model, ranking in rankings.items()}
-        queries = next(iter(kept.values()))[1]
-        return _means({m: ranks for m, (ranks, _) in kept.items()}, users[queries], self._per_query, seed, name)
-
-    def _slices(self, store: Store, task: Task) -> Iterator[tuple[str, Bools]]:
+    def _slices(self, task: Task, frequencies: Ints) -> Iterator[tuple[str, Bools]]:
         values, offsets = task.targets
+        lengths = task.history_lengths()
         for kind in self.config.slices:
-            if kind == "history":
-                found = slices.history(task.history_lengths(), offsets)
+            if kind == "popularity":
+                found = slices.popularity(frequencies, values)
+            elif kind == "tail":
+                found = slices.tail(frequencies, values, self.config.tail_events)
+            elif kind == "cold":
+                found = slices.cold(frequencies, values)
+            elif kind == "short":
+                found = slices.short(lengths, offsets, self.config.short_history)
             else:
-                frequencies: Ints = np.asarray(store.frequencies(task.table), dtype=np.int64)
-                cut = slices.popularity if kind == "popularity" else slices.cold
-                found = cut(frequencies, values)
+                found = slices.history(lengths, offsets)
             yield from ((f"{kind}:{part}", mask) for part, mask in found.items())
 
-    def _table(self, task: Task, rankings: Rankings) -> pl.DataFrame:
-        """One row a query and model: the query, its relevant items and their ranks, and every metric."""
-        frames = [
-            query_table(model, task.queries.ids, task.queries.users, task.targets, r.ranks, measure(r.ranks, self._per_query))
-            for model, r in rankings.items()
-        ]
-        return pl.concat(frames)
 
-
-def _means(ranks: Mapping[str, Ranks], users: Ints, names: list[str], seed: int, part: str | None) -> list[Estimate]:
-    """Means with intervals of several models on the same queries, resampled together."""
-    if not names:
+def _slice(name: str, mask: Bools, figures: Figures, rankings: Rankings, users: Ints, seed: int) -> list[Estimate]:
+    """Metrics of ranks over the relevant items of a slice."""
+    if not mask.any():
         return []
-    columns: Floats = np.stack([v for r in ranks.values() for v in measure(r, names).values()], axis=1)
+    kept = {model: ranking.ranks.select(mask) for model, ranking in rankings.items()}
+    queries = next(iter(kept.values()))[1]
+    return _means({(model, None): measure(ranks, figures.of_ranks) for model, (ranks, _) in kept.items()}, users[queries], seed, name)
+
+
+def _table(task: Task, rankings: Rankings, values: Mapping[str, dict[str, Floats]]) -> pl.DataFrame:
+    """One row a query and model: the query, its relevant items and their ranks, and every metric."""
+    queries = task.queries
+    return pl.concat(
+        query_table(model, queries.ids, queries.users, task.targets, ranking.ranks, values[model]) for model, ranking in rankings.items()
+    )
+
+
+def _means(values: Mapping[Label, Mapping[str, Floats]], users: Ints, seed: int, part: str | None = None) -> list[Estimate]:
+    """Means with intervals of several models on the same queries, resampled together."""
+    labels = [(model, prefix, name) for (model, prefix), found in values.items() for name in found]
+    if not labels:
+        return []
+    columns: Floats = np.stack([column for found in values.values() for column in found.values()], axis=1)
     found = interval(columns, seed=seed, users=users)
-    labels = [(model, name) for model in ranks for name in names]
     ends = zip(found.low, found.high, strict=True)
     bounds = [(None, None) if np.isnan(low) else (float(low), float(high)) for low, high in ends]
     return [
-        Estimate(name, float(value), low, high, len(columns), model, part)
-        for (model, name), value, (low, high) in zip(labels, found.value, bounds, strict=True)
+        Estimate(name, float(value), low, high, len(columns), model, part, prefix=prefix)
+        for (model, prefix, name), value, (low, high) in zip(labels, found.value, bounds, strict=True)
     ]
-
-
-def group_codes(store: Store, events: str, field: str) -> Ints:
-    """The code of a category field for each event, [N]; 0 where it has none or one that no train row has.
-
-    Raises:
-        UsageError: the field is not one category a row of the event table or of a table that it joins.
-    """
-    spec = store.schema.fields.get(field)
-    if spec is None or not (spec.table == events or spec.table in store.events[events].joins):
-        raise UsageError(f"evaluate: group = '{field}' is no field of table '{events}' or of a table that it joins")
-    column = store.batch({events: torch.arange(store.tables[events].rows)}, (field,)).columns[field]
-    if column.ragged or column.values.is_floating_point() or column.values.dim() != 1:
-        raise UsageError(f"evaluate: group = '{field}' has type {spec.type}; a group is one category a row")
-    codes = column.values if column.present is None else column.values.masked_fill(~column.present, 0)
-    return np.asarray(codes.numpy(), dtype=np.int64)

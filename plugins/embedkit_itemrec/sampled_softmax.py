@@ -7,61 +7,45 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from embedkit.errors import DataError, UsageError
+from embedkit.errors import DataError
 from embedkit.nn.chunked import cross_entropy
 from embedkit.nn.gather import shards
-from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
+from embedkit.training.loss import Forward, LossContext, LossResult, Step, zero
 from embedkit_itemrec.configs import SampledSoftmaxConfig
+from embedkit_itemrec.pairs import PairLoss
 
 _OUT = -1e9
 
 
-class SampledSoftmax(Loss):
-    """For each row i with target item t(i): ``-log softmax_j(s(q_i, x_j) / temperature - log E[count of j in a batch])`` at j = t(i).
+class SampledSoftmax(PairLoss):
+    """For each row i with target item t(i): ``-log softmax_j(s(q_i, x_j) / temperature - log E[count of j among the candidates])`` at
+    j = t(i).
 
-    Works for rows of events ([B]) and for windows ([N] positions of B users), whose outputs are flat either way. Candidates are the
-    batch's targets, known by item row and not deduplicated; a copy of row i's positive is left out in row i only (decision 14). Rows
-    whose target is unknown (-1) are neither queries nor candidates. With ``negatives`` the candidates also hold uniformly drawn items,
-    and the expected count of item j is ``C p_j + U / M`` for C batch targets drawn with train frequency share p_j and U uniform ones
-    of M items (mixed negative sampling, Yang et al. 2020).
+    Candidates are the batch's targets, known by item row and not deduplicated; a copy of row i's positive is left out in row i only
+    (decision 14). Rows whose target is unknown (-1) are neither queries nor candidates. With ``negatives`` the candidates also hold items
+    of that stream, and the expected count of item j is ``C p_j + U u_j`` for C batch targets drawn with train frequency share p_j and U
+    items that the stream's sampler draws with chance u_j (mixed negative sampling, Yang et al. 2020). With ``weight_by`` rows count by
+    their weights; a row of weight 0 is no query, while its target stays a candidate as often as it is drawn.
     """
 
-    per_prefix = True
+    name = "sampled_softmax"
     config: SampledSoftmaxConfig
     _share: Tensor
 
     def __init__(self, config: SampledSoftmaxConfig, *, context: LossContext) -> None:
         super().__init__(config, context=context)
-        towers = context.schema.towers
-        for key, name in (("query", config.query), ("target", config.target)):
-            if name not in towers:
-                raise UsageError(f"sampled_softmax: {key} = '{name}' is no tower; the towers are {', '.join(towers)}")
-        if context.tower_dims[config.query] != context.tower_dims[config.target]:
-            raise UsageError(
-                f"sampled_softmax: tower '{config.query}' gives {context.tower_dims[config.query]} numbers and tower "
-                f"'{config.target}' {context.tower_dims[config.target]}: give both heads one width"
-            )
-        self.view = config.view or context.views[0]
-        self.table = towers[config.target].table
         self.register_buffer("_share", torch.empty(0), persistent=False)
 
-    @cached_property
-    def _needs(self) -> Needs:
-        forwards = [Forward(self.view, self.config.query), Forward(self.view, self.config.target)]
-        if self.config.negatives is not None:
-            forwards.append(Forward(self.config.negatives, self.config.target))
-        return Needs(tuple(forwards))
-
-    @property
-    def needs(self) -> Needs:
-        """Both towers on the view, and the target tower on the negatives."""
-        return self._needs
+    def candidates(self) -> tuple[Forward, ...]:
+        """The target tower on the view and on the negatives."""
+        views = [self.view] if self.config.negatives is None else [self.view, self.config.negatives]
+        return tuple(Forward(view, self.config.target) for view in views)
 
     def forward(self, step: Step) -> LossResult:
-        """The mean over the rows with a known target. Rows of all processes are candidates (decision 16)."""
+        """The weighted mean over the rows with a known target. Rows of all processes are candidates (decision 16)."""
         queries = step.run(self.view, self.config.query).embedding.float()
         targets = step.run(self.view, self.config.target).embedding.float()
-        rows = self._rows(step, self.view)
+        rows = self.rows(step)
         batch = shards(rows.shape[0], rows.device)
         if batch.total == 0:
             return LossResult(zero(queries) + zero(targets))
@@ -76,7 +60,7 @@ class SampledSoftmax(Loss):
         counts = (candidates.shape[0], 0)
         if self.config.negatives is not None:
             extra = step.run(self.config.negatives, self.config.target).embedding.float()
-            extra_rows = self._rows(step, self.config.negatives)
+            extra_rows = self.rows(step, self.config.negatives)
             more = shards(extra.shape[0], rows.device)
             candidates = torch.cat([candidates, more.gather(extra)])
             candidate_rows = torch.cat([candidate_rows, more.gather(extra_rows)])
@@ -91,42 +75,50 @@ class SampledSoftmax(Loss):
             # A positive may not be among the drawn candidates.
             positive=None if drawn is None else (queries * targets).sum(1) * scale + self._correction(rows, counts),
         )
-        known = rows >= 0
-        return LossResult(batch.mean((losses * known).sum(), known.sum()))
+        weights = self.weights(step.views[self.view].batch, rows >= 0)
+        return LossResult(batch.mean((losses * weights).sum(), weights.sum()))
 
     def _draw(self, step: Step, total: int) -> Tensor | None:
         """Which targets of the whole batch are candidates when there are too many: int64 [max_candidates], ascending. None: all.
 
         Every process draws the same ones.
         """
+        if not self.config.in_batch:
+            return torch.empty(0, dtype=torch.int64)
         limit = self.config.max_candidates
         if total <= limit:
             return None
         return torch.randperm(total, generator=step.random.shared)[:limit].sort().values
 
-    def _rows(self, step: Step, view: str) -> Tensor:
-        found = step.views[view].batch.rows.get(self.table)
-        if found is None:
-            raise UsageError(
-                f"sampled_softmax: the batches of '{view}' do not say which row of table '{self.table}' each row belongs to: "
-                f"draw from '{self.table}' or from an events table that joins it"
-            )
-        return found
-
     def _correction(self, rows: Tensor, counts: tuple[int, int]) -> Tensor:
         """What is added to the logits of candidates of these rows, [C].
 
-        Minus the log of how often each is expected among ``counts`` batch targets and uniform rows (zeros without correction), and a
+        Minus the log of how often each is expected among ``counts`` batch targets and negatives (zeros without correction), and a
         number that leaves unknown rows out: finite, so that a batch without any known row has no NaN.
         """
         if self.config.correct_popularity:
             expected = self._shares(rows.device).index_select(0, rows.clamp(min=0)) * counts[0]
             if counts[1]:
-                expected = expected + counts[1] / self.context.rows[self.table]
-            found = -expected.log()
+                chances = self._chances
+                each = (
+                    1.0 / self.context.rows[self.table] if chances is None else chances.to(rows.device).index_select(0, rows.clamp(min=0))
+                )
+                expected = expected + counts[1] * each
+            found = -expected.clamp(min=torch.finfo(torch.float32).tiny).log()
         else:
             found = torch.zeros(rows.shape, device=rows.device)
         return found.masked_fill_(rows < 0, _OUT)
+
+    def _chance(self, rows: Tensor) -> Tensor | float:
+        """The chance of each of these rows in one draw of the negatives."""
+        chances = self._chances
+        return 1.0 / self.context.rows[self.table] if chances is None else chances.to(rows.device).index_select(0, rows.clamp(min=0))
+
+    @cached_property
+    def _chances(self) -> Tensor | None:
+        """The chance of each item row in one draw of the negatives, [M]; None where all have one chance."""
+        assert self.config.negatives is not None
+        return self.context.chances(self.config.negatives)
 
     def _shares(self, device: torch.device) -> Tensor:
         """Share of train events that point at each item row; items without any count as one event."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from embedkit.errors import DataError, UsageError
+from embedkit.errors import DataError, UsageError, suggest
 from embedkit.evaluate.base import EvaluateContext
-from embedkit.evaluate.metrics import Ints
+from embedkit.evaluate.metrics import Bools, Ints
 from embedkit.evaluate.ranks import Ragged, Score
+from embedkit.nn.unit import unit
 from embedkit_itemrec.configs_retrieval import RetrievalConfig
 
 if TYPE_CHECKING:
@@ -47,17 +50,19 @@ class Task:
         """Take the queries of the context's split.
 
         Raises:
-            UsageError: no single event table between the two towers.
+            UsageError: no single event table between the two towers, or target_field or target_values are unknown.
             DataError: the split has no queries.
         """
         store = context.store
         table = store.schema.towers[config.target].table
         events = _event_table(config, store, table)
-        queries = store.queries(events, table, context.split, max_queries=context.max_queries, seed=context.seed)
+        chosen = {} if config.target_field is None else {"keep": _chosen(config, store, events)}
+        queries = store.queries(events, table, context.split, max_queries=context.max_queries, seed=context.seed, **chosen)
         if not len(queries):
             raise DataError(
-                f"table '{events}': its {context.split} split has no query with a '{table}' item; "
-                f"give [tables.{events}] a split with more {context.split} events"
+                f"table '{events}': its {context.split} split has no query with a '{table}' item"
+                + (f" and {config.target_field} = {_either(config.target_values)}" if chosen else "")
+                + f"; give [tables.{events}] a split with more {context.split} events"
             )
         return cls(queries, events, table, store.tables[table].rows, queries.targets, queries.seen if config.exclude_seen else None)
 
@@ -77,19 +82,63 @@ def embed_rows(context: EvaluateContext, table: str, tower: str) -> Tensor:
     return torch.cat(parts)
 
 
-def model_scores(config: RetrievalConfig, context: EvaluateContext, task: Task) -> Score:
-    """Scores by the model: the dot product of the query's and the items' embeddings."""
-    items = embed_rows(context, task.table, config.target).T
-    fields = context.store.schema.towers[config.query].fields
+class ModelScores:
+    """Scores by the model: the dot product of the query's and the items' embeddings, or of a prefix of both.
 
-    def score(lo: int, hi: int) -> Tensor:
-        parts = []
+    Args:
+        config: which towers.
+        context: model and tables.
+        task: queries and items.
+        remember: keep the queries' embeddings, [Q, E] float32 in all, so that prefixes need no forward of their own.
+    """
+
+    def __init__(self, config: RetrievalConfig, context: EvaluateContext, task: Task, *, remember: bool = False) -> None:
+        self._config, self._context, self._task = config, context, task
+        self._items = embed_rows(context, task.table, config.target)
+        self._known: dict[tuple[int, int], Tensor] | None = {} if remember else None
+
+    def __call__(self, lo: int, hi: int) -> Tensor:
+        """Scores [hi - lo, M] of whole embeddings."""
+        return self._queries(lo, hi) @ self._items.T
+
+    def prefix(self, dim: int) -> Score:
+        """The scores of the first ``dim`` numbers, brought to unit length again where the head's embeddings have it."""
+        heads = self._context.model.heads
+        own, other = (heads[tower].normalized for tower in (self._config.query, self._config.target))
+        items = _cut(self._items, dim, other).T
+        return lambda lo, hi: _cut(self._queries(lo, hi), dim, own) @ items
+
+    def _queries(self, lo: int, hi: int) -> Tensor:
+        if self._known is not None and (lo, hi) in self._known:
+            return self._known[lo, hi]
+        store, fields, parts = self._context.store, self._context.store.schema.towers[self._config.query].fields, []
         for at in range(lo, hi, _ENCODE_ROWS):
-            batch = context.store.query_batch(task.queries, at, min(at + _ENCODE_ROWS, hi), fields)
-            parts.append(_encode(context, batch, config.query))
-        return torch.cat(parts) @ items
+            batch = store.query_batch(self._task.queries, at, min(at + _ENCODE_ROWS, hi), fields)
+            parts.append(_encode(self._context, batch, self._config.query))
+        found = torch.cat(parts)
+        if self._known is not None:
+            self._known[lo, hi] = found
+        return found
 
-    return score
+
+def nested_widths(config: RetrievalConfig, context: EvaluateContext) -> tuple[int, ...]:
+    """The prefixes to measure besides whole embeddings, ascending.
+
+    Raises:
+        UsageError: one is wider than the embeddings.
+    """
+    if config.prefixes is False or context.quick:
+        return ()
+    query, target = (context.model.prefixes[tower] for tower in (config.query, config.target))
+    whole = min(query[-1], target[-1])
+    wanted = set(query) & set(target) if config.prefixes is True else set(config.prefixes)
+    if max(wanted, default=0) > whole:
+        raise UsageError(f"evaluate: prefixes names {max(wanted)}, and embeddings have {whole} numbers; leave it out")
+    return tuple(sorted(wanted - {whole}))
+
+
+def _cut(vectors: Tensor, dim: int, normalized: bool) -> Tensor:
+    return unit(vectors[:, :dim]) if normalized else vectors[:, :dim]
 
 
 def _encode(context: EvaluateContext, batch: Batch, tower: str) -> Tensor:
@@ -101,6 +150,49 @@ def _encode(context: EvaluateContext, batch: Batch, tower: str) -> Tensor:
             f"tower '{tower}': an embedding is not finite, so nothing can be ranked; training diverged, try a smaller learning rate"
         )
     return vectors
+
+
+def category_codes(store: Store, events: str, field: str, *, option: str) -> Ints:
+    """The code of a category field for each event, [N]; 0 where it has none or one that no train row has.
+
+    Args:
+        store: with codecs.
+        events: event table.
+        field: a field of it, or of a table that it joins.
+        option: that names the field, for messages.
+
+    Raises:
+        UsageError: the field is not one category a row of such a table.
+    """
+    spec = store.schema.fields.get(field)
+    if spec is None or not (spec.table == events or spec.table in store.events[events].joins):
+        raise UsageError(f"evaluate: {option} = '{field}' is no field of table '{events}' or of a table that it joins")
+    column = store.batch({events: torch.arange(store.tables[events].rows)}, (field,)).columns[field]
+    if column.ragged or column.values.is_floating_point() or column.values.dim() != 1:
+        raise UsageError(f"evaluate: {option} = '{field}' has type {spec.type}; it must be one category a row")
+    codes = column.values if column.present is None else column.values.masked_fill(~column.present, 0)
+    return np.asarray(codes.numpy(), dtype=np.int64)
+
+
+def _chosen(config: RetrievalConfig, store: Store, events: str) -> Bools:
+    """Which events may be targets, [N]."""
+    assert config.target_field is not None
+    codes = category_codes(store, events, config.target_field, option="target_field")
+    known = store.codecs[config.target_field].vocabulary.values
+    wanted = []
+    for value in config.target_values:
+        found = np.flatnonzero([one == value for one in known.to_pylist()])
+        if not len(found):
+            raise UsageError(
+                f"evaluate: target_values: field '{config.target_field}' has no value {value!r} in a train row"
+                f"{suggest(str(value), map(str, known[:1000].to_pylist()))}"
+            )
+        wanted.append(int(found[0]) + 1)
+    return np.isin(codes, wanted)
+
+
+def _either(values: Sequence[object]) -> str:
+    return " or ".join(repr(value) for value in values)
 
 
 def _event_table(config: RetrievalConfig, store: Store, table: str) -> str:

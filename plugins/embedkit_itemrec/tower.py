@@ -52,6 +52,10 @@ class TowerEncoder(Encoder):
         """Sequences."""
         return spec.type == "sequence"
 
+    def appends_hidden(self, spec: FieldSpec) -> bool:
+        """As the options say, for sequences."""
+        return self.config.append_hidden and spec.type == "sequence"
+
     def refresh(self, keys: Mapping[str, Column], rows: Tensor) -> None:
         """See ``Encoder.refresh``. Codes without a row of the table keep the unknown vector."""
         self.vectors.copy_(self.unknown.expand_as(self.vectors))

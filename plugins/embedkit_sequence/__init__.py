@@ -27,3 +27,20 @@ def register_trunks(register: Callable[..., None]) -> None:
         config="embedkit_sequence.configs:TransformerConfig",
         summary="A pre-norm transformer, causal or bidirectional.",
     )
+    register(
+        "gru",
+        "embedkit_sequence.gru:Gru",
+        config="embedkit_sequence.configs:GruConfig",
+        summary="Gated recurrent units over a sequence (GRU4Rec).",
+    )
+
+
+@hookimpl
+def register_augmentations(register: Callable[..., None]) -> None:
+    """Views of sequences."""
+    register(
+        "item_masking",
+        "embedkit_sequence.item_masking:ItemMasking",
+        config="embedkit_sequence.configs:ItemMaskingConfig",
+        summary="A view that hides some values of sequences, to be told from the others (BERT4Rec).",
+    )

@@ -6,10 +6,11 @@ import math
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedkit.errors import DataError, UsageError
-from embedkit.nn.block import Block
+from embedkit.nn.block import Block, Rotary
 from embedkit.nn.named import Named
 from embedkit.nn.pooling import masked_mean, ordered_fields, running_mean, without_empty
 from embedkit.nn.trunk import Trunk, TrunkContext
@@ -20,8 +21,9 @@ from embedkit_sequence.configs import TransformerConfig
 class Transformer(Trunk):
     """A transformer over the tokens of all fields, each marked by its field and, in fields of several tokens, its position.
 
-    Positions are learned and count from the start of what the row holds (a window, or the last values of a longer history), so a
-    position means the same in training windows and in rows that are embedded later.
+    Positions are learned, or the values of sequences are turned by them (rotary). Causal: they count from the start of what the row holds
+    (a window, or the last values of a longer history), so a position means the same in training windows and in rows that are embedded
+    later. Else they count from its end, so that the last value, or a hidden one behind it, has the same position in rows of any length.
 
     Causal: tokens of sequence fields see those of sequence fields up to their own position, and every token of the other fields; the
     others see only each other, since what they saw of a later value would otherwise reach an earlier one in the next layer.
@@ -36,7 +38,13 @@ class Transformer(Trunk):
         dim = context.dim
         if dim % config.heads:
             raise UsageError(f"tower '{context.tower}': transformer's {config.heads} heads do not divide the model's dim {dim}")
+        if config.positions == "rotary" and dim // config.heads % 2:
+            raise UsageError(
+                f"tower '{context.tower}': rotary positions turn pairs of numbers, and a head has {dim // config.heads}: "
+                "choose dim and heads so that dim / heads is even"
+            )
         self.windows = config.causal and config.pooling != "query"
+        self.sequences = config.pooling == "last"
         self.num_layers = config.layers
         self._ordered = ordered_fields(context.fields)
         self._read = next((spec.name for spec in context.fields if spec.name in self._ordered), None)
@@ -45,9 +53,12 @@ class Transformer(Trunk):
         self.positions: Named[nn.Embedding] = Named()
         for spec in context.fields:
             length = context.max_lengths.get(spec.name, 1)
+            if config.positions == "rotary" and spec.name in self._ordered:
+                continue
             if length > 1 or spec.name in self._ordered:
                 self.positions[spec.name] = nn.Embedding(config.max_length or length, dim)
-                nn.init.normal_(self.positions[spec.name].weight, std=0.02)
+                # As large as the tokens are once they are scaled, or what stands where takes long to matter.
+                nn.init.normal_(self.positions[spec.name].weight, std=0.05 * math.sqrt(dim))
         hidden = config.hidden or 4 * dim
         self.blocks = nn.ModuleList(Block(dim, config.heads, hidden, config.dropout, config.layers) for _ in range(config.layers))
         self.norm = nn.LayerNorm(dim)
@@ -66,10 +77,11 @@ class Transformer(Trunk):
         if window is not None and window != self._read:
             raise UsageError(f"tower '{self.context.tower}': name '{window}' before its other sequences, for rows are read from the first")
         mask, causal = self._mask(tokens)
+        turn = self._turn(tokens)
         x = self.dropout(self._located(tokens))
         states: dict[int, Tensor] = {}
         for depth, block in enumerate(self.blocks, 1):
-            x = block(x, mask, causal)
+            x = block(x, mask, causal, turn)
             if depth in layers:
                 states[depth] = self.norm(x)
         out = replace(tokens, x=self.norm(x))
@@ -77,7 +89,7 @@ class Transformer(Trunk):
 
     def _located(self, tokens: Tokens) -> Tensor:
         """Token vectors, scaled as in Vaswani et al. 2017 (section 3.4), with their field's vector and their position's."""
-        marks = []
+        marks: list[Tensor] = []
         for name, span in tokens.spans.items():
             length = span.stop - span.start
             mark = self.fields[self._field[name]].expand(length, -1)
@@ -88,24 +100,40 @@ class Transformer(Trunk):
                         f"field '{name}' has a row of {length} values, tower '{self.context.tower}' knows {known.shape[0]} positions: "
                         "shorten the row, or train with a larger max_length"
                     )
-                mark = mark + known[:length]
-            marks.append(mark)
-        return tokens.x * math.sqrt(self.context.dim) + torch.cat(marks)
+                mark = mark + (self._from_end(tokens.pad[:, span], known) if self._backwards(name) else known[:length])
+            marks.append(mark.expand(tokens.x.shape[0], -1, -1))
+        return tokens.x * math.sqrt(self.context.dim) + torch.cat(marks, 1)
+
+    def _backwards(self, name: str) -> bool:
+        return not self.config.causal and name in self._ordered
+
+    @staticmethod
+    def _from_end(pad: Tensor, known: Tensor) -> Tensor:
+        """Vectors of positions that count from each row's last value, [B, L, D]; pad bool [B, L]."""
+        place = (~pad).sum(1, keepdim=True) - 1 - torch.arange(pad.shape[1], device=pad.device)
+        return F.embedding(place.clamp(min=0), known)
 
     def _mask(self, tokens: Tokens) -> tuple[Tensor | None, bool]:
         """What may see what: bool [B, 1, L, L] and False, or None and True where a plain causal mask says it all."""
         if self.config.causal and len(tokens.spans) == 1 and self._read in tokens.spans:
             return None, True  # padding comes last, so no token sees it
-        device, length = tokens.x.device, tokens.x.shape[1]
         allowed = ~tokens.pad.unsqueeze(1)
         if self.config.causal:
-            moment = torch.full((length,), -1, device=device)
-            for name in self._ordered.intersection(tokens.spans):
-                span = tokens.spans[name]
-                moment[span] = torch.arange(span.stop - span.start, device=device)
+            moment = self._moments(tokens)
             allowed = allowed & (moment.unsqueeze(0) <= moment.unsqueeze(1))
         # Every token sees itself, padding too: a softmax over nothing would be NaN.
-        return (allowed | torch.eye(length, dtype=torch.bool, device=device)).unsqueeze(1), False
+        return (allowed | torch.eye(tokens.x.shape[1], dtype=torch.bool, device=tokens.x.device)).unsqueeze(1), False
+
+    def _moments(self, tokens: Tokens) -> Tensor:
+        """The place of each token in its sequence, int64 [L]; -1 for tokens of other fields."""
+        moment = torch.full((tokens.x.shape[1],), -1, device=tokens.x.device)
+        for name in self._ordered.intersection(tokens.spans):
+            span = tokens.spans[name]
+            moment[span] = torch.arange(span.stop - span.start, device=moment.device)
+        return moment
+
+    def _turn(self, tokens: Tokens) -> Rotary | None:
+        return Rotary(self._moments(tokens), self.context.dim // self.config.heads) if self.config.positions == "rotary" else None
 
     def _pooled(self, tokens: Tokens, window: str | None) -> Tensor:
         if self.query is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,7 @@ def names_an_id(name: str) -> bool:
 
 
 class NumberOptions(FieldOptions):
-    """A number, standardised with the mean and standard deviation of the train rows."""
+    """A number, standardised with the mean and standard deviation of the train rows; with ``role = "weight"`` as it stands."""
 
     default_encoder: ClassVar[str] = "number"
 
@@ -49,6 +49,9 @@ class CategoryOptions(VocabularyOptions):
     """One of a set of values: integers, text, booleans, dates. Values never seen in training are the unknown value."""
 
     default_encoder: ClassVar[str] = "embedding"
+
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+    """With ``role = "weight"``: what each value weighs, such as ``{ view = 0.2, cart = 0.5, purchase = 1.0 }``."""
 
     @classmethod
     def infer(cls, column: ColumnSummary) -> float:

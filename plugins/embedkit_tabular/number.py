@@ -23,6 +23,8 @@ _LARGEST = 1e150
 class Number(Codec):
     """A number, standardised with the mean and standard deviation of the train values and cut to ``clip`` deviations.
 
+    With ``role = "weight"`` values stay as they are, and a negative one is an error.
+
     Null and NaN are missing; an infinity is an error. A constant field encodes its constant as 0; a field without any train value keeps
     numbers as they are. Quantile edges come from a uniform sample of 65,536 values and are in encoded units.
     """
@@ -37,6 +39,8 @@ class Number(Codec):
     def observe(self, values: pa.Array) -> None:
         """See some train values."""
         numbers = floats(values, self.context.spec)
+        if self.context.spec.role == "weight":
+            weights(numbers, self.context.spec)
         there = numbers[~np.isnan(numbers)]
         self._rows += len(numbers)
         self._missing += len(numbers) - len(there)
@@ -50,6 +54,8 @@ class Number(Codec):
         """float32 [B]; missing rows hold 0."""
         numbers = floats(values, self.context.spec)
         missing = np.isnan(numbers)
+        if self.context.spec.role == "weight":
+            return weights(numbers, self.context.spec)
         encoded = self._standard(self._scaled(numbers))
         encoded[missing] = 0.0
         present = torch.from_numpy(~missing) if missing.any() else None
@@ -80,6 +86,21 @@ class Number(Codec):
         """Take what ``state`` returned."""
         self._rows, self._missing = int(state["rows"]), int(state["missing"])
         self._standard.load_state(state)
+
+
+def weights(numbers: F64, spec: FieldSpec) -> Column:
+    """Numbers [n] as weights, float32 [n]; NaN is missing.
+
+    Raises:
+        BadValue: one is negative.
+    """
+    missing = np.isnan(numbers)
+    negative = numbers < 0
+    if negative.any():
+        row = int(negative.argmax())
+        raise BadValue(spec, row, str(numbers[row]), "a weight of at least 0; mend the data, or leave the row out by the table's 'where'")
+    values = torch.from_numpy(np.where(missing, 0.0, numbers).astype(np.float32))
+    return Column(values, None, torch.from_numpy(~missing) if missing.any() else None)
 
 
 def floats(values: pa.Array, spec: FieldSpec) -> F64:

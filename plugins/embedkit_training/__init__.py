@@ -39,6 +39,12 @@ def register_samplers(register: Any) -> None:
         config="embedkit_training.configs:UniformConfig",
         summary="Each batch drawn afresh from all rows, none twice in a batch.",
     )
+    register(
+        "popularity",
+        "embedkit_training.samplers:Popularity",
+        config="embedkit_training.configs:PopularityConfig",
+        summary="Each row drawn by how many train events point at it.",
+    )
 
 
 @hookimpl

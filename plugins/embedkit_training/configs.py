@@ -30,6 +30,13 @@ class UniformConfig(Config):
     """Options of ``uniform``."""
 
 
+class PopularityConfig(Config):
+    """Options of ``popularity``."""
+
+    power: float = Field(1.0, ge=0)
+    """Chance of a row: its train events to this power. 1 draws as events do, 0.75 as word2vec, 0 every row that has an event alike."""
+
+
 class AdamWConfig(Config):
     """Options of ``adamw``."""
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from embedkit.component import Config
 from embedkit.data.sampler import BatchSampler, Rows, SamplerContext
 from embedkit.errors import UsageError
+from embedkit_training.configs import PopularityConfig
 
 
 class _Positioned(BatchSampler):
@@ -110,3 +113,36 @@ class Uniform(_Positioned):
             rng = np.random.default_rng([self.context.seed, self._epoch, self._batch])
             self._advance()
             yield rows[rng.choice(len(rows), size, replace=False, shuffle=False)]
+
+
+class Popularity(_Positioned):
+    """Each row of a batch is drawn, with replacement, with a chance that grows with the train events that point at it."""
+
+    looks_at = ("frequency",)
+
+    def __init__(self, config: PopularityConfig, *, context: SamplerContext) -> None:
+        super().__init__(config, context=context)
+        chances = self.chances(config, context.columns["frequency"])
+        if chances is None:
+            raise UsageError("the sampler 'popularity' needs a table that train events point at; use 'uniform', or join the events to it")
+        self._up_to = np.cumsum(chances)
+
+    @classmethod
+    def chances(cls, config: Config, frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """See ``BatchSampler.chances``; None where no row has an event."""
+        assert isinstance(config, PopularityConfig)
+        weights = np.where(frequencies > 0, frequencies.astype(np.float64) ** config.power, 0.0)
+        return weights / weights.sum() if weights.any() else None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """As many batches as would hold all rows."""
+        return -(-len(self.context.rows) // self.context.size)
+
+    def __iter__(self) -> Iterator[Rows]:
+        """Batches of row numbers, for ever."""
+        while True:
+            rng = np.random.default_rng([self.context.seed, self._epoch, self._batch])
+            self._advance()
+            found = np.searchsorted(self._up_to, rng.random(self.context.size) * self._up_to[-1], side="right")
+            yield self.context.rows[np.minimum(found, len(self.context.rows) - 1)]

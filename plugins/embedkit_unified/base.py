@@ -39,6 +39,10 @@ class TableEncoder(Encoder):
         """Sequences, unless they are pooled."""
         return spec.type == "sequence" and not self.config.pool_sequences
 
+    def appends_hidden(self, spec: FieldSpec) -> bool:
+        """As the options say, for sequences of one token a value."""
+        return self.config.append_hidden and self.one_token_a_value(spec)
+
     def embed(self, spec: FieldSpec, column: Column) -> tuple[Tensor, Tensor | None]:
         """See ``Encoder.embed``."""
         codes = column.values

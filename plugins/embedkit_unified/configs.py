@@ -21,6 +21,9 @@ class TableConfig(Config):
     """Give a sequence one token, the mean of its values, in place of one token a value: much faster where the trunk averages anyway."""
     unknown_dropout: float = Field(0.0, ge=0, lt=1)
     """While training, read this share of the values as unknown, so that the unknown row learns to stand for values that come later."""
+    append_hidden: bool = False
+    """Put a token behind each sequence that stands for a hidden value, and which the trunk then reads a row from: what comes next, for
+    models that are trained to tell hidden values."""
 
 
 class EmbeddingConfig(TableConfig):

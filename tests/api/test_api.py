@@ -68,7 +68,7 @@ def test_from_a_run_to_answers(tmp_path: Path) -> None:
     built = api.build_index(tmp_path / "e", tmp_path / "i")
     assert built.meta.backend["use"] == "hnsw:exact"
     assert api.neighbours(tmp_path / "i", tmp_path / "n.parquet", k=2) == 240
-    assert api.recommend(tmp_path / "i", tmp_path / "r.parquet", k=2) == 60
+    assert api.recommend(tmp_path / "i", tmp_path / "r.parquet", k=2).rows == 60
     found = embedkit.open_index(tmp_path / "i").search([{"title": "red shirt"}], k=5, where="price < 30")
     assert found.ids.shape == (1, 5)
     run = embedkit.train(result.folder.path, resume=True)

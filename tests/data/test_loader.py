@@ -191,8 +191,8 @@ EVENT_FIELDS = [
 ]
 
 
-def event_store(tmp_path, **config):
-    return open_store(tmp_path, {"items": ITEMS, "users": USERS, "events": (EVENTS, CONFIG | config)}, EVENT_FIELDS)
+def event_store(tmp_path, more=(), **config):
+    return open_store(tmp_path, {"items": ITEMS, "users": USERS, "events": (EVENTS, CONFIG | config)}, [*EVENT_FIELDS, *more])
 
 
 def test_event_batches_hold_targets_users_and_histories(tmp_path):
@@ -237,6 +237,20 @@ def test_windows_have_a_target_at_every_position(tmp_path):
     }
     assert found == {50.0: (["c", "d"], ["d", "a"]), 40.0: (["b"], ["a"])}
     assert len(batch.columns["price"]) == int(offsets[-1]) == 3
+
+
+def test_the_weights_of_windows_are_those_of_the_target_events(tmp_path):
+    store = event_store(tmp_path, more=(number("importance", "events", column="hour", role="weight"),))
+    batch = next(iter(make(store, table="events", rows="windows", size=2, fields=("id", "history", "importance"))))
+    assert len(batch.labels["importance"]) == len(batch.rows["items"]) == 3
+    by_target = dict(zip(batch.rows["items"].tolist(), batch.labels["importance"].tolist(), strict=True))
+    events = {
+        (row, user): hour for row, user, hour in zip(store.events["events"].joins["items"].tolist(), EVENTS["u"], range(1, 10), strict=True)
+    }
+    assert by_target[3] == events[3, 5]  # user 5: c, then d
+    assert "importance" not in batch.columns
+    rows = next(iter(make(store, table="events", rows="events", size=3, fields=("id", "history", "importance"))))
+    assert rows.labels["importance"].tolist() == [float(e + 1) for e in rows.rows["events"]]
 
 
 def test_windows_need_a_strict_order_and_a_history(tmp_path):

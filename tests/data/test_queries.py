@@ -136,3 +136,12 @@ def test_queries_need_a_held_out_split_and_a_join(tmp_path):
     with pytest.raises(UsageError, match="does not join 'events'"):
         store.queries("events", "events", "test")
     assert len(store.queries("events", "items", "test")) == 0
+
+
+def test_some_held_out_events_are_targets_and_the_history_keeps_all(tmp_path):
+    columns = {"u": [1] * 5, "i": ["a", "b", "c", "d", "a"], "t": [1, 2, 3, 4, 5], "where": ["x", "x", "y", "x", "y"]}
+    store = make(tmp_path, columns, split={"by": "position", "valid": 1, "test": 3})
+    assert lists(store.queries("events", "items", "test").targets) == [[2], [3], [0]]
+    keep = np.array(columns["where"]) == "y"
+    found = store.queries("events", "items", "test", keep=keep)
+    assert (lists(found.targets), histories(store, found)) == ([[2], [0]], [[0, 1], [0, 1, 2, 3]])

@@ -32,6 +32,26 @@ def problems(draw: st.DrawFn):
     return scores, relevant, seen
 
 
+@settings(max_examples=60, deadline=None)
+@given(problems(), st.integers(1, 8))
+def test_what_is_shown_is_added_up_over_chunks(problem, k):
+    scores, relevant, seen = problem
+    items = scores.shape[1]
+    worth = {"price": np.arange(items) + 0.5}
+    arguments = {"seen": ragged(seen), "ks": (1, k), "worth": worth, "seed": 7}
+    found = full_ranking(scorer(scores), ragged(relevant), items, budget=1, **arguments)
+    masked = scores.clone()
+    for q, row in enumerate(seen):
+        masked[q, row] = -torch.inf
+    shown = top(masked, k, seed=7).numpy()
+    lists = [[int(i) for i in row if i >= 0] for row in shown]
+    assert found.exposure[k].tolist() == [sum(i in row for row in lists) for i in range(items)]
+    assert (found.covered[k] == (found.exposure[k] > 0)).all()
+    wanted = [np.mean(worth["price"][row]) if row else np.nan for row in lists]
+    np.testing.assert_allclose(found.worth["price"][k], wanted)
+    np.testing.assert_allclose(found.worth["price"][1], [worth["price"][row[0]] if row else np.nan for row in lists])
+
+
 @settings(max_examples=150, deadline=None)
 @given(problems(), st.booleans(), st.integers(0, 3))
 def test_ranks_follow_the_definition(problem, exclude, seed):

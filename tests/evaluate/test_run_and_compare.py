@@ -85,6 +85,15 @@ def test_tables_put_baselines_beside_the_model():
     ]
 
 
+def test_prefixes_have_rows_of_their_own_and_are_no_figure_to_stop_at():
+    found = [Estimate("ndcg@10", 0.25, None, None, 7), Estimate("ndcg@10", 0.2, None, None, 7, prefix=16)]
+    assert table_rows(found) == [
+        {"metric": "ndcg@10", "slice": "all", "prefix": "", "n": "7", "model": "0.2500"},
+        {"metric": "ndcg@10", "slice": "all", "prefix": "16", "n": "7", "model": "0.2000"},
+    ]
+    assert means(reversed(found)) == {"ndcg@10": 0.25}
+
+
 @pytest.fixture
 def make_run(tmp_path):
     """Write a run folder as training and evaluation leave it."""

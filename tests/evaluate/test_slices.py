@@ -43,3 +43,14 @@ def test_no_train_events_at_all():
     found = slices.popularity(np.zeros(3, int), np.array([0, 1]))
     assert not any(mask.any() for mask in found.values())
     assert slices.cold(np.zeros(0, int), np.array([-1]))["yes"].all()
+
+
+def test_tail_targets_were_seen_but_seldom():
+    found = slices.tail(np.array([0, 1, 5, 6, 90]), np.array([-1, 0, 1, 2, 3, 4]))
+    assert {name: np.flatnonzero(mask).tolist() for name, mask in found.items()} == {"1-5": [2, 3]}
+    assert slices.tail(np.array([0, 1, 2]), np.array([1, 2]), 1)["1-1"].tolist() == [True, False]
+
+
+def test_short_histories():
+    found = slices.short(np.array([0, 2, 3]), np.array([0, 1, 3, 4]), 2)
+    assert found["0-2"].tolist() == [True, True, True, False]

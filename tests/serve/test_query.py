@@ -157,8 +157,10 @@ def test_neighbours_of_everything(searcher: Searcher, tmp_path: Path) -> None:
 
 def test_recommendations_for_every_user(searcher: Searcher, shop: Path, tmp_path: Path) -> None:
     store = open_store(searcher.bundle, searcher.registry)
-    assert recommend(searcher, store, tmp_path / "r.parquet", k=5, chunk=16) == 200
+    written = recommend(searcher, store, tmp_path / "r.parquet", k=5, chunk=16)
     found = pl.read_parquet(tmp_path / "r.parquet")
+    assert (written.rows, written.users) == (200, 40)
+    assert written.coverage == found["item"].n_unique() / 300
     assert found.schema.names() == ["user", "rank", "item", "score"]
     bought = pl.from_arrow(pq.read_table(shop / "events.parquet"))
     assert isinstance(bought, pl.DataFrame)
@@ -169,6 +171,19 @@ def test_recommendations_for_every_user(searcher: Searcher, shop: Path, tmp_path
     assert found.filter(pl.col("user") == "user-7")["item"].to_list() == direct
     recommend(searcher, store, tmp_path / "s.parquet", k=300, exclude_seen=False, chunk=16)
     assert pl.read_parquet(tmp_path / "s.parquet").height == 300 * 40
+
+
+def test_recommendations_say_what_they_are_like(searcher: Searcher, shop: Path, tmp_path: Path) -> None:
+    store = open_store(searcher.bundle, searcher.registry)
+    written = recommend(searcher, store, tmp_path / "r.parquet", k=5, chunk=7)
+    found = pl.read_parquet(tmp_path / "r.parquet")
+    events = pl.read_parquet(shop / "events.parquet")
+    counts = events["item_id"].value_counts(name="n")
+    shown = found.join(counts, left_on="item", right_on="item_id", how="left").with_columns(pl.col("n").fill_null(0))
+    total = events.height + (300 - counts.height)  # an item without an event counts as one with one
+    assert written.novelty == pytest.approx(-np.log2(shown["n"].clip(1).to_numpy() / total).mean())
+    usual = events.select("customer", "item_id").unique().join(counts, on="item_id").group_by("customer").agg(pl.col("n").mean())
+    assert written.popularity_bias == pytest.approx(shown.group_by("user").agg(pl.col("n").mean())["n"].mean() / usual["n"].mean())
 
 
 def test_recommend_needs_what_it_names(searcher: Searcher, tmp_path: Path) -> None:

@@ -2,8 +2,17 @@ from __future__ import annotations
 
 from embedkit.testing.conformance.augmentation import AugmentationConformance
 from embedkit.testing.conformance.loss import LossConformance
-from embedkit_itemrec.configs import CorrelatedMaskingConfig, FieldMaskingConfig, RandomMaskingConfig, SampledSoftmaxConfig, SoftmaxConfig
+from embedkit_itemrec.configs import (
+    BprConfig,
+    CorrelatedMaskingConfig,
+    FieldMaskingConfig,
+    GbceConfig,
+    RandomMaskingConfig,
+    SampledSoftmaxConfig,
+    SoftmaxConfig,
+)
 from embedkit_itemrec.masking import CorrelatedMasking, FieldMasking, RandomMasking
+from embedkit_itemrec.negatives import Bpr, Gbce
 from embedkit_itemrec.sampled_softmax import SampledSoftmax
 from embedkit_itemrec.softmax import Softmax
 
@@ -26,6 +35,16 @@ class TestSoftmax(LossConformance):
 class TestSoftmaxOverTrainedItems(LossConformance):
     def loss(self, context):
         return Softmax(SoftmaxConfig(query="user", target="item", candidates="trained"), context=context)
+
+
+class TestGbce(LossConformance):
+    def loss(self, context):
+        return Gbce(GbceConfig(query="user", target="item", negatives="a"), context=context)
+
+
+class TestBpr(LossConformance):
+    def loss(self, context):
+        return Bpr(BprConfig(query="user", target="item", negatives="a"), context=context)
 
 
 class TestRandomMasking(AugmentationConformance):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -129,8 +131,65 @@ def test_without_order_only_popularity_is_a_default(run, make_store):
 def test_all_baselines_can_be_asked_for(run, make_store):
     rows = many_rows()
     store = make_store(rows, 25, group=[1 + user % 3 for user, _, _ in rows])
-    found, _ = run(store, baselines=["item_knn", "history_and_group"], group="module")
-    assert {model for model, _, _ in found} == {"model", "item_knn", "history_and_group"}
+    found, _ = run(store, baselines=["item_knn", "ease", "history_and_group"], group="module", l2=1.0)
+    assert {model for model, _, _ in found} == {"model", "item_knn", "ease", "history_and_group"}
+
+
+def test_what_is_shown_has_figures_beside_the_baselines(run, make_store):
+    rows = many_rows()
+    store = make_store(rows, 25)
+    found, tables = run(store, metrics=["novelty", "popularity_bias", "gini", "coverage"], k=[3], baselines=["popularity"])
+    counts = np.bincount([item for _, item, split in rows if split == 0], minlength=25)
+    best = np.argsort(-counts)[:4]
+    bits = -np.log2(np.maximum(counts, 1) / np.maximum(counts, 1).sum())
+    novelty = found["popularity", None, "novelty@3"]
+    assert novelty.value == pytest.approx(bits[best[:3]].mean(), abs=0.2)
+    assert novelty.low <= novelty.value <= novelty.high
+    assert found["model", None, "novelty@3"].value > novelty.value
+    assert found["popularity", None, "popularity_bias@3"].value > max(1.0, found["model", None, "popularity_bias@3"].value)
+    assert found["popularity", None, "gini@3"].value > 0.8 > found["model", None, "gini@3"].value
+    assert found["model", None, "popularity_bias@3"].low is None
+    assert tables["queries-test"].filter(pl.col("model") == "model")["novelty@3"].mean() == pytest.approx(
+        found["model", None, "novelty@3"].value
+    )
+
+
+def test_tail_and_short_slices(run, make_store):
+    rows = [*[(user, 0, 0) for user in range(9)], (9, 1, 0), *[(user, 1, 2) for user in range(4)], (9, 0, 2)]
+    found, _ = run(make_store(rows, 3), slices=["tail", "short"], tail_events=1, short_history=0, k=[1], metrics=["recall"])
+    assert found["popularity", "tail:1-1", "recall@1"].n == 4  # item 1 has one train event
+    assert found["popularity", "tail:1-1", "recall@1"].value == 0
+    assert not [key for key in found if key[1] == "short:0-0"]  # no query without a history
+
+
+def test_prefixes_are_measured_for_the_model_alone(make_store, make_model):
+    store, model = make_store(many_rows(), 25), make_model(25)
+    model.prefixes = {"item": (2, 4, 8), "user": (4, 8)}
+    model.heads = {tower: SimpleNamespace(normalized=True) for tower in ("item", "user")}
+
+    def measured(prefixes, dims=8):
+        config = RetrievalConfig(query="user", target="item", exclude_seen=False, k=[3], metrics=["ndcg"], prefixes=prefixes)
+        context = EvaluateContext(Cut(model, dims), store, "test", torch.device("cpu"), 3, lambda name, frame: None)
+        return {(e.model, e.prefix): e for e in Retrieval(config, context=None).run(context) if e.metric == "ndcg@3"}
+
+    found = measured(True)
+    assert [key for key in found if key[1]] == [("model", 4)]  # common to both towers, and not the whole
+    assert found["model", 4].low < found["model", 4].value < found["model", 4].high
+    assert found["model", 4].value == pytest.approx(measured(False, 4)["model", None].value)
+    assert [key for key in measured([2, 8]) if key[1]] == [("model", 2)]
+    with pytest.raises(UsageError, match="prefixes names 9, and embeddings have 8 numbers"):
+        measured([9])
+
+
+class Cut(torch.nn.Module):
+    """A model that gives the first numbers of another's embeddings, at unit length."""
+
+    def __init__(self, model, dims: int) -> None:
+        super().__init__()
+        self.model, self.dims, self.prefixes, self.heads = model, dims, model.prefixes, model.heads
+
+    def encode(self, batch, tower):
+        return torch.nn.functional.normalize(self.model.encode(batch, tower)[:, : self.dims], dim=-1)
 
 
 def test_quick_asks_for_few_queries_and_saves_nothing(run, make_store):
@@ -150,6 +209,8 @@ def test_low_precision_is_close(run):
 def test_exclude_seen_has_no_default():
     with pytest.raises(ValidationError, match="exclude_seen"):
         RetrievalConfig(query="user", target="item")
+    with pytest.raises(ValidationError, match="give 'target_field' and 'target_values' together"):
+        RetrievalConfig(query="user", target="item", exclude_seen=True, target_field="kind")
     with pytest.raises(ValidationError, match="needs 'group'"):
         RetrievalConfig(query="user", target="item", exclude_seen=True, baselines=["history_and_group"])
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedkit_itemrec.baselines import HistoryAndGroup, ItemKnn, Markov, Popularity, RepeatLast, transitions
+from embedkit.errors import UsageError
+from embedkit_itemrec.baselines import Ease, HistoryAndGroup, ItemKnn, Markov, Popularity, RepeatLast, transitions
 from embedkit_itemrec.interactions import Interactions
 
 # user 0: 0 1 2 | 3, user 1: 0 1 | 2, user 2: 1 2 2 | 4, user 3: | 1; item 4 is cold, item 5 is nobody's
@@ -84,6 +85,28 @@ def test_item_knn_of_items_that_nobody_took(make_store):
     assert sorted(zip(*(x.tolist() for x in knn.similar.nonzero()), strict=True)) == [(600, 600), (600, 601), (601, 600), (601, 601)]
 
 
+def test_ease_solves_the_constrained_regression(data):
+    """The gradient of ``|X - XB|^2 + l2 |B|^2`` is zero off the diagonal, and the diagonal is zero: the optimum, not the formula again."""
+    users = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1]], dtype=float)  # items 3, 4 and 5 have no train event
+    ease = Ease(data[0], l2=2.0)
+    assert ease.known.tolist() == [0, 1, 2]
+    weights = ease.weights
+    assert (np.diag(weights) == 0).all()
+    slope = users.T @ (users @ weights - users) + 2.0 * weights
+    np.testing.assert_allclose(slope[~np.eye(3, dtype=bool)], 0, atol=1e-12)
+    inverse = np.linalg.inv(users.T @ users + 2.0 * np.eye(3))
+    np.testing.assert_allclose(weights, np.where(np.eye(3, dtype=bool), 0, -inverse / np.diag(inverse)))  # equation 8
+    scores = ease.score(data[1], 0, 4)
+    np.testing.assert_allclose(scores[2, :3], weights[1] + weights[2], atol=1e-8)  # a repeated item counts once
+    assert ranked(scores)[3][:3] == [1, 2, 0]  # no history: popularity
+
+
+def test_ease_is_refused_for_many_items(data, monkeypatch):
+    monkeypatch.setattr(Ease, "MOST", 2)
+    with pytest.raises(UsageError, match="3 items have a train event, more than 2; leave it out of baselines"):
+        Ease(data[0])
+
+
 def test_history_and_group_adds_own_and_group_counts(make_store):
     group = [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 0]
     store = make_store(ROWS, 6, group=group)
@@ -96,7 +119,7 @@ def test_history_and_group_adds_own_and_group_counts(make_store):
 
 
 def test_chunks_do_not_show(data):
-    for kind in (Popularity, RepeatLast, Markov, ItemKnn):
+    for kind in (Popularity, RepeatLast, Markov, ItemKnn, Ease):
         baseline = kind(data[0])
         whole = baseline.score(data[1], 0, 4)
-        assert (whole[1:3] == baseline.score(data[1], 1, 3)).all()
+        np.testing.assert_allclose(whole[1:3], baseline.score(data[1], 1, 3), rtol=1e-15)

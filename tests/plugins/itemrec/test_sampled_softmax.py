@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from embedkit.data.batch import Batch
 from embedkit.errors import UsageError
 from embedkit.nn.values import Outputs, Tokens
-from embedkit.schema import Schema, Tower
+from embedkit.schema import FieldSpec, Schema, Tower
 from embedkit.training.loss import LossContext
 from embedkit.training.schedule import Clock
 from embedkit.views import Random, View
@@ -175,3 +176,40 @@ def test_log_q_turns_a_pmi_ranker_into_a_probability_ranker(correct):
     else:
         assert to_probability < 0.7
         assert to_pmi > 0.9
+
+
+def weighted_step(v, rows, weights):
+    step = FakeStep(v, rows)
+    step.views["main"] = View(replace(step.views["main"].batch, labels={"importance": weights}))
+    return step
+
+
+def weighted_loss(**options):
+    spec = FieldSpec("importance", "number", "events", "importance", "importance", "weight")
+    towers = {"item": Tower("item", (), "items"), "user": Tower("user", (), "events")}
+    context = LossContext(
+        Schema({"importance": spec}, towers, {}), {"item": 4, "user": 4}, 4, ("main",), lambda table: COUNTS, {"items": M}
+    )
+    config = SampledSoftmaxConfig(query="user", target="item", temperature=0.5, weight_by="importance", **options)
+    return SampledSoftmax(config, context=context)
+
+
+def test_an_event_of_weight_zero_asks_nothing():
+    v = {k: x.requires_grad_() for k, x in vectors(4).items()}
+    loss = weighted_loss()
+    assert loss.needs.labels == ("importance",)
+    loss(weighted_step(v, torch.tensor([0, 1, 5, 6]), torch.tensor([1.0, 0.0, 2.0, 1.0]))).loss.backward()
+    grad = v["main", "user"].grad
+    assert not grad[1].any()
+    assert grad[0].any()
+    assert v["main", "item"].grad[1].any()  # its target is still a candidate
+
+
+def test_a_weight_of_two_counts_as_two_rows():
+    """Row i's own term is weighed: sum_i w_i l_i / sum_i w_i, for whatever terms the unweighted loss is the mean of."""
+    v, rows = vectors(3), torch.tensor([0, 1, 5])
+    one = [weighted_loss()(weighted_step(v, rows, torch.eye(3)[i])).loss for i in range(3)]
+    found = weighted_loss()(weighted_step(v, rows, torch.tensor([1.0, 2.0, 1.0]))).loss
+    assert float(found) == pytest.approx(float((one[0] + 2 * one[1] + one[2]) / 4), abs=1e-6)
+    plain = loss_of(temperature=0.5)(FakeStep(v, rows)).loss
+    assert float(plain) == pytest.approx(float(sum(one) / 3), abs=1e-6)

@@ -162,3 +162,51 @@ def test_the_bucketed_sampler_wants_a_history(shop):
     run["stages"][0]["losses"] = [{"use": "info_nce", "tower": "item", "views": ["main", "main"]}]
     with pytest.raises(UsageError, match="length of their history"):
         trained(shop, run)
+
+
+def masked(run):
+    """The run file as a masked-item model."""
+    run = copy.deepcopy(run)
+    run["model"]["encoders"][0] |= {"append_hidden": True}
+    run["model"]["trunks"]["user"] = {"use": "transformer", "causal": False, "dropout": 0.0}
+    run["fields"]["history"]["max_length"] = 4  # what training shows is as long as what is asked: three values and a hidden one
+    stage = run["stages"][0]
+    stage["streams"]["main"]["rows"] = "sequences"
+    stage["views"] = [{"use": "item_masking", "of": "main", "makes": ["part"], "fields": ["history"], "share": 0.3, "last": 0.3}]
+    stage["losses"][0] |= {"view": "part"}
+    stage["optimizer"]["lr"] = 0.005
+    stage["epochs"] = 100
+    del stage["validate"]
+    return run
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_masked_item_model_tells_what_comes_next(shop, positions):
+    run = masked(RUN)
+    run["model"]["trunks"]["user"]["positions"] = positions
+    result = trained(shop, run)
+    assert result.metrics["recall@5"] > 0.25
+
+
+def test_positions_that_show_their_item_are_not_asked_for_it(shop):
+    run = masked(RUN)
+    run["stages"][0]["losses"][0]["view"] = "main"
+    with pytest.raises(UsageError, match="asks each position of 'history' for an item that it shows"):
+        trained(shop, run)
+
+
+@pytest.mark.parametrize("loss", ["gbce", "bpr"])
+@pytest.mark.parametrize("sampler", ["uniform", "popularity"])
+def test_losses_with_drawn_negatives_learn_what_comes_next(shop, loss, sampler):
+    run = copy.deepcopy(RUN)
+    stage = run["stages"][0]
+    stage["streams"]["others"] = {"table": "items", "sampler": sampler, "size": 32}
+    stage["epochs"] = 15
+    stage["losses"] = [{"use": loss, "query": "user", "target": "item", "negatives": "others", "temperature": 0.1}]
+    assert trained(shop, run).metrics["recall@5"] > 0.2
+
+
+@pytest.mark.parametrize("trunk", [{"use": "gru"}, {"use": "transformer", "layers": 1, "positions": "rotary"}])
+def test_other_trunks_learn_what_comes_next(shop, trunk):
+    run = changed(trunks={"item": {"use": "mlp", "hidden": [16]}, "user": trunk})
+    assert trained(shop, run).metrics["recall@5"] > 0.3

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from embedkit.errors import DataError, UsageError
+from embedkit.nn.block import Rotary
 from embedkit.nn.trunk import TrunkContext
+from embedkit.nn.values import Tokens
 from embedkit.testing.conformance.trunk import TrunkConformance
 from embedkit.testing.conformance.values import deterministic, field, gradients, random_tokens
 from embedkit_sequence.configs import TransformerConfig
@@ -35,6 +39,11 @@ class TestCausalMean(TrunkConformance):
         return Transformer(TransformerConfig(pooling="mean"), context=CONTEXT)
 
 
+class TestRotary(TrunkConformance):
+    def trunk(self):
+        return Transformer(TransformerConfig(positions="rotary"), context=CONTEXT)
+
+
 class TestBidirectionalMean(TrunkConformance):
     def trunk(self):
         return Transformer(TransformerConfig(causal=False, pooling="mean"), context=CONTEXT)
@@ -50,6 +59,8 @@ def test_which_options_can_do_windows():
     assert make(pooling="mean").windows
     assert not make(pooling="query").windows
     assert not make(causal=False).windows
+    assert make(causal=False).sequences
+    assert not make(causal=False, pooling="mean").sequences
 
 
 def test_the_short_way_for_one_sequence_gives_the_same():
@@ -130,3 +141,32 @@ def test_many_threads_give_one_gradient():
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(found[0][name], other[name]) for other in found for name in other)
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+    x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    q, k = x.unsqueeze(1)
+
+    def product(i, j):
+        turned = [Rotary(torch.tensor([at]), 8)(one) for at, one in ((i, q), (j, k))]
+        return (turned[0] * turned[1]).sum()
+
+    torch.testing.assert_close(product(3, 1), product(12, 10))
+    torch.testing.assert_close(product(7, 7), (q * k).sum())
+    assert abs(float(product(3, 1) - product(3, 2))) > 1e-3
+
+
+def test_rotary_positions_tell_the_order_and_know_no_longest_row():
+    trunk = make(ALONE, positions="rotary")
+    assert len(trunk.positions) == 0
+    x = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
+    pad = torch.zeros(1, 9, dtype=torch.bool)
+    there = trunk(Tokens(x, pad, pad, {"history": slice(0, 9)}))[1]
+    changed = x.clone()
+    changed[:, [0, 1]] = x[:, [1, 0]]
+    assert not torch.allclose(there, trunk(Tokens(changed, pad, pad, {"history": slice(0, 9)}))[1], atol=1e-5)
+
+
+def test_rotary_wants_pairs():
+    with pytest.raises(UsageError, match="dim / heads is even"):
+        make(replace(ALONE, dim=6), positions="rotary")

@@ -5,6 +5,8 @@ import datetime as dt
 import pyarrow as pa
 import pytest
 
+from embedkit.errors import DataError
+from embedkit.schema import FieldSpec
 from embedkit.testing.conformance.codec import CodecConformance
 from embedkit_tabular.categories import Categories
 from embedkit_tabular.category import Category
@@ -44,6 +46,22 @@ class TestDictionary(CodecConformance):
     options = CategoryOptions()
     values = pa.array(["a", None, "b", "a"]).dictionary_encode()
     unseen = pa.array(["c", "a"]).dictionary_encode()
+
+
+class TestWeights(CodecConformance):
+    codec = Category
+    options = CategoryOptions(weights={"view": 0.25, "7": 2.0})
+    values = pa.array(["view", "7", None, "view"])
+    wrong = (pa.array(["view", "buy"]),)
+
+    def spec(self):
+        return FieldSpec("importance", "category", "events", "kind", "importance", "weight")
+
+    def test_values(self):
+        assert self.fitted().encode(self.values).values.tolist() == [0.25, 2.0, 0.0, 0.25]
+        assert self.fitted().encode(pa.array([7, 7])).values.tolist() == [2.0, 2.0]
+        with pytest.raises(DataError, match="row 1: found 'buy', wanted one of view, 7: give it a weight too"):
+            self.fitted().encode(pa.array(["view", "buy"]))
 
 
 class TestLists(CodecConformance):

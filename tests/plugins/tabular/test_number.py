@@ -31,6 +31,22 @@ class TestLog(CodecConformance):
     wrong = (pa.array([float("-inf")]),)
 
 
+class TestWeight(CodecConformance):
+    """As it stands: not standardised, cut or scaled."""
+
+    codec = Number
+    options = NumberOptions(clip=1)
+    values = pa.array([0.0, None, 3.0, 250.0])
+    unseen = pa.array([7.0])
+    wrong = (pa.array(["1"]), pa.array([1.0, -0.5]))
+
+    def spec(self):
+        return FieldSpec("w", "number", "t", "w", "w", "weight")
+
+    def test_values(self):
+        assert self.fitted().encode(self.values).values.tolist() == [0.0, 0.0, 3.0, 250.0]
+
+
 def fitted(*arrays, **options):
     codec = Number(NumberOptions(**options), context=CodecContext(FieldSpec("n", "number", "t", None, "n")))
     for array in arrays:

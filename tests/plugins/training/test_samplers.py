@@ -9,8 +9,8 @@ import pytest
 from embedkit.data.sampler import SamplerContext
 from embedkit.errors import UsageError
 from embedkit.testing.conformance.sampler import SamplerConformance
-from embedkit_training.configs import BucketedConfig, ShuffleConfig, UniformConfig
-from embedkit_training.samplers import Bucketed, Shuffle, Uniform
+from embedkit_training.configs import BucketedConfig, PopularityConfig, ShuffleConfig, UniformConfig
+from embedkit_training.samplers import Bucketed, Popularity, Shuffle, Uniform
 
 ROWS = np.arange(50, 73)
 
@@ -29,6 +29,12 @@ class TestBucketed(SamplerConformance):
     def sampler(self, context):
         lengths = np.random.default_rng(0).integers(1, 50, len(context.rows))
         return Bucketed(BucketedConfig(stretch=2), context=replace(context, columns={"length": lengths}))
+
+
+class TestPopularity(SamplerConformance):
+    def sampler(self, context):
+        frequency = np.arange(len(context.rows)) % 5
+        return Popularity(PopularityConfig(), context=replace(context, columns={"frequency": frequency}))
 
 
 class TestUniform(SamplerConformance):
@@ -85,3 +91,19 @@ def test_buckets_hold_rows_of_one_length_and_every_row_once():
     assert waste(Shuffle(ShuffleConfig(), context=context)) > 2.0
     first, second = (list(islice(Bucketed(BucketedConfig(), context=replace(context, seed=s)), 50)) for s in (0, 1))
     assert [set(b) for b in first] != [set(b) for b in second]
+
+
+@pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
+def test_rows_are_drawn_by_their_frequency(power):
+    frequency = np.array([0, 1, 10, 100])
+    config = PopularityConfig(power=power)
+    sampler = Popularity(config, context=SamplerContext(np.arange(10, 14), 20_000, 0, {"frequency": frequency}))
+    drawn = np.bincount(next(iter(sampler)) - 10, minlength=4) / 20_000
+    want = np.where(frequency > 0, frequency.astype(float) ** power, 0)
+    assert np.allclose(drawn, want / want.sum(), atol=0.015)
+    assert np.allclose(Popularity.chances(config, frequency), want / want.sum())
+
+
+def test_a_table_without_events_has_no_popularity():
+    with pytest.raises(UsageError, match="train events point at"):
+        Popularity(PopularityConfig(), context=SamplerContext(ROWS, 5, 0, {"frequency": np.zeros(len(ROWS), dtype=np.int64)}))
