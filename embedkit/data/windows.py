@@ -83,7 +83,7 @@ class Windows:
         events = self._events.by_user[position].astype(np.int64)
         first = np.zeros(len(events), dtype=bool)
         first[offsets.numpy()[:-1]] = True
-        last = np.append(first[1:], True)
+        last = np.append(first[1:], True)[: len(first)]
         inputs = torch.from_numpy(position[~last].astype(np.int64))
         in_offsets = offsets - torch.arange(len(offsets))
         targets = torch.from_numpy(self._events.joins[self.target][events[~first]].astype(np.int64))
