@@ -61,7 +61,7 @@ class Launch:
 
 def several() -> bool:
     """Whether this is one of several processes that ``torchrun`` started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return "RANK" in os.environ and "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager

@@ -191,6 +191,8 @@ def make_loader(
         raise UsageError(
             f"{where}.size: a batch of {stream.size:,} is larger than the data, {len(rows):,} {what}; set size to at most that"
         )
+    if stream.size < world:
+        raise UsageError(f"{where}.size: a batch of {stream.size} cannot be dealt to {world} processes; set size to at least that")
     own_seed = int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=7).digest(), "little")
     entry = registry.entry("sampler", stream.sampler)
     config = entry.parse(stream.options, where=where)

@@ -96,7 +96,7 @@ class Windows:
         events = self._events.by_user[position].astype(np.int64)
         first = np.zeros(len(events), dtype=bool)
         first[offsets.numpy()[:-1]] = True
-        last = np.append(first[1:], True)
+        last = np.append(first[1:], True)[: len(first)]
         every = np.ones(len(events), dtype=bool)
         read, asked = (every, every) if self._own else (~last, ~first)
         inputs = torch.from_numpy(position[read].astype(np.int64))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 MOST_LOGITS = 2**24
-"""Logits that are held at once (64 MiB in float32; with their masks and gradients about three times that)."""
+"""Logits that are held at once: 64 MiB in float32, and with masks, softmax and gradients about six times that."""
 
 
 def cross_entropy(

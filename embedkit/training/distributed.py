@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.nn.gather import alone, rank, shards, world
 
 T = TypeVar("T")
@@ -113,10 +113,18 @@ def local_processes() -> int:
 
 
 def device_of(device: torch.device) -> torch.device:
-    """This process's own GPU in place of "a GPU"."""
+    """This process's own GPU in place of "a GPU".
+
+    Raises:
+        UsageError: the run file names one GPU for all, or there are fewer than processes.
+    """
     if world() == 1 or device.type != "cuda":
         return device
+    if ":" in str(device):
+        raise UsageError(f"compute.device: '{device}' is one GPU, and {world()} processes train: write auto or cuda, each takes its own")
     own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if own.index >= torch.cuda.device_count():
+        raise UsageError(f"{local_processes()} processes want a GPU each, and there are {torch.cuda.device_count()}: start fewer processes")
     torch.cuda.set_device(own)
     return own
 

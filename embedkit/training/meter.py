@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from embedkit.nn.gather import world
+from embedkit.training.distributed import mean
+
 
 class Meter:
     """Sums scalars since the last line of the log, and the time spent in steps."""
@@ -46,8 +49,11 @@ class Meter:
             self._since += time.perf_counter() - start
 
     def state_dict(self) -> dict[str, Any]:
-        """Sums since the last line."""
-        return {"sums": dict(self._sums), "steps": self._steps, "rows": self._rows}
+        """Sums since the last line; with several processes their mean, so that each may go on from it."""
+        sums = dict(self._sums)
+        if world() > 1:
+            sums = {name: torch.tensor(value) for name, value in mean({name: float(held) for name, held in sums.items()}).items()}
+        return {"sums": sums, "steps": self._steps, "rows": self._rows}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Take what ``state_dict`` returned."""

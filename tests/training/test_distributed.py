@@ -8,15 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tomli_w
 import torch
 from safetensors.torch import load_file
 
+from embedkit.data.loader import make_loader
+from embedkit.data.store import Store
+from embedkit.errors import UsageError
 from embedkit.launch import reopen
 from embedkit.nn.gather import Shards, rank, shards, world
+from embedkit.nn.model import Model
 from embedkit.training.distributed import any_of, collect, from_first, mean
 from embedkit.training.run import train_run
+from embedkit.views import View
 
 ACME = '''
 """A stage with files of its own, and a loss that fails on the second process."""
@@ -188,6 +194,27 @@ def test_an_error_of_one_process_ends_both_and_is_told_once(two, name, first, se
 def test_an_error_of_all_processes_is_told_once(two):
     _, ends = two
     assert sorted(end["absent"]["ended"].partition(":")[0] for end in ends) == ["SystemExit 2", "UsageError"]
+
+
+def test_a_batch_smaller_than_the_processes_is_refused(shop):
+    plan, _ = shop.launch(shop.run_file())
+    store = Store.open(plan)
+    store.fit()
+    stream = plan.stages[0].config.streams["main"].model_copy(update={"size": 2})
+    with pytest.raises(UsageError, match=r"streams\.main\.size: a batch of 2 cannot be dealt to 3 processes"):
+        make_loader(store, "main", stream, shop.host.registry, 0, ("history",), world=3)
+
+
+@pytest.mark.parametrize("rows", ["events", "windows"])
+def test_a_process_whose_shard_of_a_last_batch_is_empty_goes_on(shop, rows):
+    plan, _ = shop.launch(shop.run_file())
+    store = Store.open(plan)
+    store.fit()
+    stream = plan.stages[0].config.streams["main"].model_copy(update={"rows": rows})
+    loader = make_loader(store, "main", stream, shop.host.registry, 0, ("history", "item_id", "kind", "maker", "tags", "price"))
+    empty = loader._batch(np.zeros(0, dtype=np.int64))
+    model = Model(plan.model, store.codecs.stats)
+    assert [model(View(empty), tower).embedding.shape for tower in ("user", "item")] == [(0, 16)] * 2
 
 
 def test_one_process_alone_needs_none_of_it():
