@@ -2,8 +2,8 @@
 
     python docs/studies/tjepa/linear_jepa.py
 
-An encoder W = W_L … W_1 and a decoder V, all square and linear, see inputs x and targets y whose covariances share one basis: a feature i has
-variance s_i in x and covariance l_i with y, so that r_i = l_i / s_i is its regression coefficient. Gradient descent on
+An encoder W = W_L … W_1 and a decoder V, all square and linear, see inputs x and targets y whose covariances share one basis: a feature i
+has variance s_i in x and covariance l_i with y, so that r_i = l_i / s_i is its regression coefficient. Gradient descent on
 
     reconstruction  1/2 E || V W x - y ||^2            joint embedding  1/2 E || V W x - sg(W y) ||^2
 
