@@ -32,8 +32,9 @@ OPTIONS: dict[str, Any] = {
     "targets": 4,
     "hidden_cells": 0.3,
     "momentum": 0.996,
+    "keep": False,  # the teacher's weights, not the student's
     "size": 256,
-    "steps": 2000,
+    "steps": 1000,
     "lr": 1e-3,
 }
 """What a table may have otherwise."""
@@ -89,7 +90,7 @@ def _t_jepa(o: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "views": [{"use": "jepa_masks", "of": "main", "makes": ["context"], **masks}],
         "losses": [{"use": "t_jepa", "tower": "row", "context": "context", "normalize": o["normalize"], **predictor}],
-        "networks": {"teacher": {"kind": "ema", "momentum": {"from": o["momentum"], "to": 1.0}}},
+        "networks": {"teacher": {"kind": "ema", "momentum": {"from": o["momentum"], "to": 1.0}, "keep": o["keep"]}},
     }
 
 

@@ -58,7 +58,7 @@ def linear(table: Table, features: Mapping[str, Array]) -> Found:
     scale = StandardScaler().fit(features["train"])
     x = {part: scale.transform(values) for part, values in features.items()}
     if table.regression:
-        return _best(table, x, C, lambda c: Ridge(alpha=1.0 / c))
+        return _best(table, x, C, lambda c: Ridge(alpha=1.0 / c, solver="svd"))
     return _best(table, x, C, lambda c: LogisticRegression(C=c, max_iter=300))
 
 

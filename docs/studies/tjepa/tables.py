@@ -64,11 +64,11 @@ def deal(rows: int, shares: tuple[float, ...], names: tuple[str, ...], seed: int
     return np.asarray(names)[np.searchsorted(np.cumsum(shares), drawn, side="right")]
 
 
-def _parts(frame: pl.DataFrame) -> pl.DataFrame:
-    """A fifth of the train rows becomes the validation part; the published test rows stay the test part."""
+def _parts(frame: pl.DataFrame, shares: tuple[float, ...] = (0.8,), names: tuple[str, ...] = ("train", "valid")) -> pl.DataFrame:
+    """The published train rows are dealt into parts, a fifth of them for validation; the published test rows stay the test part."""
     train = frame["split"].to_numpy() == "train"
-    part = np.where(train, "train", "test").astype("U5")
-    part[train] = deal(int(train.sum()), (0.8,), ("train", "valid"))
+    part = np.where(train, "train", "test").astype("U6")
+    part[train] = deal(int(train.sum()), shares, names)
     return frame.drop("split").with_columns(pl.Series("part", part))
 
 
@@ -99,16 +99,20 @@ def higgs_sample(folder: Path) -> Table:
 
 
 def mnist(folder: Path) -> Table:
-    """Digits as rows of 196 numbers, the means of 2 x 2 pixels, those left out that are one value in all train rows; published split."""
+    """Digits as rows of up to 196 numbers, the means of 2 x 2 pixels but those that are one value in all train rows.
+
+    Of the published train rows 12,000 are for training and 3,000 for validation, so that a probe of thousands of numbers takes minutes.
+    """
     images = pl.read_parquet(folder / "mnist" / "images.parquet")
     pixels = (
         np.frombuffer(b"".join(images["pixels"].to_list()), dtype=np.uint8).reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4), dtype=np.float32)
     )
-    frame = _parts(images.select("split", "label"))
+    frame = _parts(images.select("split", "label"), (0.2, 0.05), ("train", "valid", "unused"))
     flat = pixels.reshape(len(pixels), -1)
     kept = np.flatnonzero(flat[(frame["part"] == "train").to_numpy()].std(axis=0) > 0)
     columns = {f"pixel_{i // 14}_{i % 14}": flat[:, i] for i in kept}
-    return Table("mnist", frame.hstack(pl.DataFrame(columns)), "label", tuple(columns), ())
+    frame = frame.hstack(pl.DataFrame(columns)).filter(pl.col("part") != "unused")
+    return Table("mnist", frame, "label", tuple(columns), ())
 
 
 TABLES: dict[str, Callable[[Path], Table]] = {one.__name__: one for one in (adult, california_housing, higgs_sample, mnist)}
