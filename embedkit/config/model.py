@@ -224,8 +224,16 @@ class NetworkConfig(Config):
     """``ema``: exponential moving average; ``frozen``: the weights of ``bundle``."""
     momentum: Scheduled = 0.996
     """ema: share of the old weights kept at each step."""
+    keep: bool = False
+    """ema: the stage leaves the average's weights in the model, not the student's; validation by a metric looks at them too."""
     bundle: str | None = None
     """frozen: folder of a bundle with the same towers."""
+
+    @model_validator(mode="after")
+    def _kept(self) -> NetworkConfig:
+        if self.keep and self.kind != "ema":
+            raise ValueError("keep = true is for kind = 'ema': the weights of a frozen bundle are kept in that bundle")
+        return self
 
 
 class AverageConfig(Config):
@@ -280,6 +288,13 @@ class TrainConfig(Config):
     def _length(self) -> TrainConfig:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either 'epochs' or 'steps'")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kept(self) -> TrainConfig:
+        kept = [name for name, network in self.networks.items() if network.keep]
+        if len(kept) > 1:
+            raise ValueError(f"networks {' and '.join(kept)} both say keep = true, and a stage can leave the weights of one")
         return self
 
 

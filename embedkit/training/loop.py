@@ -123,7 +123,7 @@ def validate(session: Session) -> None:
         value = figures[metric]
         best = session.stopper.see(value, session.step)
         if best and first():
-            session.checkpoints.save_best(session.step, session.context.model.state_dict())
+            session.checkpoints.save_best(session.step, session.kept.state_dict())
     if not first():
         return
     record = {
@@ -144,8 +144,10 @@ def validate(session: Session) -> None:
 def finish(session: Session) -> StageResult:
     """Put the best weights back, or the average where nothing was validated, as the stage's result, and say how it went."""
     stopper = session.stopper
-    metrics: dict[str, float] = {}
     session.average.keep()
+    if session.kept is not session.context.model:
+        session.context.model.load_state_dict(session.kept.state_dict())
+    metrics: dict[str, float] = {}
     if stopper is not None and stopper.best is not None and stopper.best_step is not None:
         assert session.config.validate_ is not None
         metrics[session.config.validate_.metric] = stopper.best

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 class Networks:
-    """The networks of a stage by name; losses reach them through the step."""
+    """The networks of a stage by name; losses reach them through the step.
+
+    Attributes:
+        models: by name.
+        kept: the average whose weights the stage leaves in the model; None for the student's own.
+    """
 
     def __init__(self, configs: dict[str, NetworkConfig], context: StageContext) -> None:
         self.models: dict[str, Model] = {}
@@ -37,6 +42,7 @@ class Networks:
             else:
                 self.models[name] = _frozen(name, config, context)
             self.models[name].requires_grad_(False)
+        self.kept = next((self.models[name] for name, config in configs.items() if config.keep), None)
 
     @torch.no_grad()
     def update(self, clock: Clock) -> None:

@@ -32,6 +32,7 @@ from embedkit.training.watch import Watch
 from embedkit.views import Random, View
 
 if TYPE_CHECKING:
+    from embedkit.nn.model import Model
     from embedkit.training.stages import StageContext
 
 CHECKPOINT_SECONDS = 60.0
@@ -151,6 +152,11 @@ class Session:
         first = next(iter(streams.values())).batch
         rows = len(next(iter(first.columns.values())))
         return self.make_views(streams, self.random), rows
+
+    @property
+    def kept(self) -> Model:
+        """What the stage leaves and validation looks at: the student, or the average that the run file keeps."""
+        return self.context.model if self.networks.kept is None else self.networks.kept
 
     @property
     def clock(self) -> Clock:

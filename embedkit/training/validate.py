@@ -123,7 +123,7 @@ def measure(session: Session) -> dict[str, float]:
         compute = context.plan.config.compute
         estimates = evaluate_run(
             context.plan,
-            context.model,
+            session.kept,
             context.store,
             split="valid",
             quick=True,

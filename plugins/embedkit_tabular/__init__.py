@@ -126,3 +126,20 @@ def register_losses(register: Callable[..., None]) -> None:
         config="embedkit_tabular.configs_ssl:MaskedCellsConfig",
         summary="Tell the hidden cells of a row from the visible ones.",
     )
+
+
+@hookimpl
+def register_evaluators(register: Callable[..., None]) -> None:
+    """What a tower makes of the features of its rows."""
+    register(
+        "feature_relevance",
+        "embedkit_tabular.feature_relevance:FeatureRelevance",
+        config="embedkit_tabular.configs_evaluate:FeatureRelevanceConfig",
+        summary="Whether features that matter for a label take more of the tokens' variance.",
+    )
+    register(
+        "feature_bias",
+        "embedkit_tabular.feature_bias:FeatureBias",
+        config="embedkit_tabular.configs_evaluate:FeatureBiasConfig",
+        summary="How well attributes can be told from embeddings, beside their share of the variance.",
+    )

@@ -142,6 +142,30 @@ def test_a_one_file_plugin_trains_with_a_teacher(shop, tmp_path):
     load_bundle(result.bundle, shop.host.registry)  # a loss is not needed to use the bundle
 
 
+@pytest.mark.parametrize("validate", [None, {"every": 8, "metric": "loss"}])
+def test_a_stage_may_leave_the_teacher(shop, validate):
+    """With a momentum of 1 the average is what the student was at the start, and with 0 what the student is at the end."""
+    ends = {}
+    for momentum, keep in ((1.0, True), (0.0, True), (0.0, False)):
+        networks = {"teacher": {"kind": "ema", "momentum": momentum, "keep": keep}}
+        bundle = load_bundle(shop.train(networks=networks, validate=validate).bundle, shop.host.registry)
+        ends[momentum, keep] = bundle.model.state_dict()
+    start = load_bundle(shop.train(steps=1, optimizer={"use": "sgd", "lr": 0.0}).bundle, shop.host.registry).model.state_dict()
+    for name, weight in ends[1.0, True].items():
+        torch.testing.assert_close(weight, start[name], rtol=0, atol=1e-6)
+    for name, weight in ends[0.0, True].items():
+        torch.testing.assert_close(weight, ends[0.0, False][name], rtol=0, atol=1e-6)
+    assert any(not torch.allclose(ends[1.0, True][name], ends[0.0, True][name], atol=1e-3) for name in start)
+
+
+def test_one_average_can_be_left(shop):
+    two = {name: {"kind": "ema", "keep": True} for name in ("a", "b")}
+    with pytest.raises(UsageError, match="networks a and b both say keep = true"):
+        shop.train(networks=two)
+    with pytest.raises(UsageError, match="keep = true is for kind = 'ema'"):
+        shop.train(networks={"a": {"kind": "frozen", "bundle": "x", "keep": True}})
+
+
 def test_an_interrupted_run_goes_on_to_the_same_weights(shop):
     whole = shop.train(checkpoint_every=100)
 

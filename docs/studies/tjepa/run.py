@@ -1,0 +1,153 @@
+"""Are T-JEPA's features of a row better than the row itself, and than those of the same encoder untrained?
+
+    python docs/studies/tjepa/run.py --datasets DATASETS --out study [--tables adult,mnist] [--seeds 5]
+
+DATASETS holds a folder of Parquet files a data set (see ``tables.py``). Pre-training sees the train part without labels; a linear probe is
+fitted on the train part, its strength chosen on the validation part, and measured once on the test part. Whatever is done is kept in
+``results.json`` and ``right/``, so an interrupted study goes on; ``results.md`` is written after every table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from models import OPTIONS, run_file, vectors
+from probes import Found, boosted, linear, raw
+from tables import TABLES, Table
+
+from embedkit.evaluate.estimate import difference, interval
+from embedkit.files import atomic_file, atomic_write
+from embedkit.host import Host
+
+ARMS = ("raw", "boosted tree", "untrained", "masked_cells", "t_jepa")
+REGISTERS = (0, 1, 3)
+CHOSEN = Path(__file__).parent / "options.toml"
+Floats = npt.NDArray[np.float64]
+
+
+class Study:
+    """What is known so far."""
+
+    def __init__(self, out: Path, options: argparse.Namespace) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out, self.seeds, self.datasets = out, options.seeds, options.datasets
+        self.path = out / "results.json"
+        self.found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.host = Host.load()
+        self.chosen: Mapping[str, Any] = tomllib.loads(CHOSEN.read_text())
+        self.always = {} if options.steps is None else {"steps": options.steps}
+
+    def measure(self, table: Table, arm: str, seed: int, **more: Any) -> Floats:
+        """One arm with one seed: what each test row gives, [Q]; from disk when it was measured before."""
+        name = self.name(table, arm, seed, more)
+        kept = self.out / "right" / f"{name.replace('/', '--').replace(' ', '-')}.npy"
+        if name not in self.found or not kept.exists():
+            began = time.perf_counter()
+            found, spread = self._run(table, arm, seed, more)
+            kept.parent.mkdir(exist_ok=True)
+            with atomic_file(kept) as beside, beside.open("wb") as file:
+                np.save(file, found.right)
+            seconds = round(time.perf_counter() - began, 1)
+            self.found[name] = {"valid": found.valid, "test": found.test, "chosen": found.chosen, "seconds": seconds, **spread}
+            atomic_write(self.path, json.dumps(self.found, indent=1) + "\n")
+            print(f"{name}: valid {found.valid:.4f}, test {found.test:.4f} ({seconds} s)", flush=True)
+        values: Floats = np.load(kept)
+        return values
+
+    @staticmethod
+    def name(table: Table, arm: str, seed: int, more: Mapping[str, Any]) -> str:
+        """What a measurement is called in ``results.json``."""
+        return "/".join([table.name, arm, *(f"{key}={value}" for key, value in more.items()), str(seed)])
+
+    def arm(self, table: Table, arm: str, **more: Any) -> Floats:
+        """[S, Q, 1]; arms without a seed of their own are measured once."""
+        seeds = 1 if arm in ("raw", "boosted tree") else self.seeds
+        return np.stack([self.measure(table, arm, seed, **more) for seed in range(seeds)])[..., None]
+
+    def _run(self, table: Table, arm: str, seed: int, more: Mapping[str, Any]) -> tuple[Found, dict[str, Any]]:
+        if arm == "raw":
+            return linear(table, raw(table)), {}
+        if arm == "boosted tree":
+            return boosted(table), {}
+        options = {**self.chosen.get(table.name, {}), **self.always, "objective": arm, **more}
+        run = run_file(table, table.write(self.out / "tables"), options, seed)
+        made, records = vectors(run, table, self.out / "runs", self.host, lambda line: None)
+        lines = [one for one in records if "watch" in one]
+        ends = {"start": lines[0]["watch"], "end": lines[-1]["watch"]} if lines else {}
+        return linear(table, made), ends
+
+
+def accuracy_table(study: Study, table: Table) -> list[str]:
+    """A row an arm, and the paired differences that the claim is about."""
+    values = {arm: study.arm(table, arm) for arm in ARMS}
+    figure = "RMSE" if table.regression else "accuracy"
+    lines = [f"### {table.name}", "", f"| features | {figure} | seeds |", "|---|---|---|"]
+    for arm, one in values.items():
+        around = interval(one, seed=0)
+        cells = [_shown(x[0], table) for x in (around.value, around.low, around.high)]
+        seeds = ", ".join(_shown(x, table) for x in one.mean(axis=(1, 2)))
+        lines.append(f"| {arm} | {cells[0]} [{cells[1]}, {cells[2]}] | {seeds} |")
+    lines += ["", f"| paired difference in {'squared error' if table.regression else figure} | |", "|---|---|"]
+    for other in ("raw", "untrained", "masked_cells", "boosted tree"):
+        found = difference(values[other], values["t_jepa"], seed=0)
+        lines.append(f"| t_jepa − {other} | {found.value[0]:+.4f} [{found.low[0]:+.4f}, {found.high[0]:+.4f}] |")
+    return [*lines, ""]
+
+
+def register_table(study: Study, table: Table) -> list[str]:
+    """How the number of registers changes the probe and how the teacher's vectors lie."""
+    lines = [
+        "### Registers (adult)",
+        "",
+        "| registers | accuracy | effective rank, start → end | cosine | deviation |",
+        "|---|---|---|---|---|",
+    ]
+    for registers in REGISTERS:
+        more = {} if registers == OPTIONS["registers"] else {"registers": registers}
+        around = interval(study.arm(table, "t_jepa", **more), seed=0)
+        ends: dict[str, list[dict[str, float]]] = {"start": [], "end": []}
+        for seed in range(study.seeds):
+            known = study.found[study.name(table, "t_jepa", seed, more)]
+            for when, figures in ends.items():
+                figures.extend(known[when].values())
+        means = {when: {key: np.mean([one[key] for one in figures]) for key in figures[0]} for when, figures in ends.items()}
+        cells = [f"{means['start'][key]:.2f} → {means['end'][key]:.2f}" for key in ("effective_rank", "cosine", "std")]
+        lines.append(f"| {registers} | {around.value[0]:.4f} [{around.low[0]:.4f}, {around.high[0]:.4f}] | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _shown(value: float, table: Table) -> str:
+    return f"{np.sqrt(value) if table.regression else value:.4f}"
+
+
+def main() -> None:
+    """Run what is not known yet, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--datasets", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results and runs")
+    parser.add_argument("--tables", default=",".join(TABLES), help="comma-separated")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="of every pre-training, for a quick look; keep its --out apart")
+    options = parser.parse_args()
+    study = Study(options.out, options)
+    lines: list[str] = []
+    for name in options.tables.split(","):
+        table = TABLES[name](options.datasets)
+        lines += accuracy_table(study, table)
+        if name == "adult":
+            lines += register_table(study, table)
+        note = f"{options.seeds} seeds; 95% intervals over test rows, crossed with seeds."
+        atomic_write(options.out / "results.md", "\n".join([*lines, note]) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
