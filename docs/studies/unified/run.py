@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from problem import prepare
+from problem import USER, prepare
 
 import embedkit
 from embedkit.bundle import load_bundle, read_meta
 from embedkit.evaluate.estimate import difference, interval
-from embedkit.evaluate.metrics import Floats
+from embedkit.evaluate.metrics import Floats, Ints
 from embedkit.files import atomic_write
 from embedkit.host import Host
 from embedkit.runs import RunFolder
@@ -99,7 +99,7 @@ def run_file(job: Job) -> dict[str, Any]:
             "lookups": lookups,
             "project": False,
         }
-    last = job.seed == 0 and cell.arm == "collisionless"
+    baselines = ["constant", "linear"] if job.seed == 0 and cell.arm == "collisionless" else []  # once is enough
     return {
         "format": 1,
         "name": cell.name.replace("/", "-"),
@@ -123,7 +123,7 @@ def run_file(job: Job) -> dict[str, Any]:
                 "validate": {"metric": "auc", "patience": 2, "max_queries": 100_000},
             }
         ],
-        "evaluate": [{"use": "prediction", "tower": "row", "label": "label", "baselines": ["constant", "linear"] if last else []}],
+        "evaluate": [{"use": "prediction", "tower": "row", "label": "label", "group": USER[cell.data], "baselines": baselines}],
         "index": {"use": "exact"},
         "compute": {"device": "cpu", "threads": 1},
     }
@@ -184,10 +184,11 @@ class Study:
                 flush=True,
             )
 
-    def values(self, cell: Cell) -> Floats:
-        """``METRICS`` as a value a row, [S, Q, m]."""
+    def values(self, cell: Cell) -> tuple[Floats, Ints]:
+        """``METRICS`` as a value a row, [S, Q, m], and the user of each row, [Q]."""
         frames = [pl.read_parquet(RunFolder.open(self.out / "runs" / one["run"]).queries("test")) for one in self.measured(cell)]
-        return np.stack([frame.filter(pl.col("model") == "model").select(METRICS).to_numpy() for frame in frames])
+        frames = [frame.filter(pl.col("model") == "model") for frame in frames]
+        return np.stack([frame.select(METRICS).to_numpy() for frame in frames]), frames[0]["user"].to_numpy()
 
     def measured(self, cell: Cell) -> list[dict[str, Any]]:
         """The runs of the chosen options, by seed."""
@@ -212,12 +213,14 @@ def shown(value: float, low: float, high: float, sign: str = "") -> str:
 
 def report(study: Study, data: str, arms: Sequence[str], budgets: Sequence[float]) -> Iterator[str]:
     """A data set's tables in Markdown."""
-    values = {cell: study.values(cell) for cell in cells([data], arms, budgets)}
+    values: dict[Cell, Floats] = {}
+    for cell in cells([data], arms, budgets):
+        values[cell], users = study.values(cell)
     yield f"**{data}**\n"
     yield "| budget | arm | table bytes | optimiser bytes | AUC | log loss | options | first collisions (largest fields) |"
     yield "|---|---|---|---|---|---|---|---|"
     for cell, found in sorted(values.items(), key=lambda pair: (-pair[0].budget, pair[0].arm)):
-        measured, one = interval(found, seed=0), study.measured(cell)[0]
+        measured, one = interval(found, seed=0, users=users), study.measured(cell)[0]
         auc, loss = (shown(measured.value[i], measured.low[i], measured.high[i]) for i in range(2))
         options = ", ".join(f"{key} {value}" for key, value in one["options"].items())
         largest = sorted(one["collisions"].items(), key=lambda pair: -pair[1]["size"])[:2]
@@ -229,20 +232,20 @@ def report(study: Study, data: str, arms: Sequence[str], budgets: Sequence[float
         for name in ("linear", "constant"):
             yield f"| | {name} (baseline) | | | {first[f'{name}/auc']:.4f} | {first[f'{name}/log_loss']:.4f} | | |"
     if {"separate", "multiplexed"} <= set(arms):
-        yield from claims(values, data, budgets)
+        yield from claims(values, users, data, budgets)
 
 
-def claims(values: Mapping[Cell, Floats], data: str, budgets: Sequence[float]) -> Iterator[str]:
+def claims(values: Mapping[Cell, Floats], users: Ints, data: str, budgets: Sequence[float]) -> Iterator[str]:
     """Multiplexed minus separate, paired by row, over seeds; and whether the gap grows as bytes shrink."""
     yield "\n| multiplexed − separate | AUC | log loss | separate < multiplexed |"
     yield "|---|---|---|---|"
     pairs = {b: (values[Cell(data, "separate", b)], values[Cell(data, "multiplexed", b)]) for b in budgets}
     for budget, (separate, multiplexed) in pairs.items():
-        found = difference(separate, multiplexed, seed=0)
+        found = difference(separate, multiplexed, seed=0, users=users)
         auc, loss = (shown(found.value[i], found.low[i], found.high[i], "+") for i in range(2))
         yield f"| {budget:g}x | {auc} | {loss} | {verdict(float(found.low[0]), float(found.high[0]))} |"
     small, large = (pairs[b][1] - pairs[b][0] for b in (min(budgets), max(budgets)))
-    grown = interval(small - large, seed=0)
+    grown = interval(small - large, seed=0, users=users)
     auc, loss = (shown(grown.value[i], grown.low[i], grown.high[i], "+") for i in range(2))
     growing = verdict(float(grown.low[0]), float(grown.high[0]))
     yield f"| gap at {min(budgets):g}x − gap at {max(budgets):g}x | {auc} | {loss} | growing: {growing} |"
