@@ -71,7 +71,7 @@ class PlainDataset(Dataset):
 
     def bring(self, folder: Path, log: Log, *, remedy: str = FETCH_AGAIN) -> dict[str, pl.DataFrame]:
         """The tables of a folder with prepared copies."""
-        names = dict.fromkeys(file.removesuffix(".parquet") for file in self.prepared_checksums)
+        names = {file.removesuffix(".parquet"): file for file in self.prepared_checksums}
         return read_prepared(folder, self.prepared_checksums, names, log, remedy=remedy)
 
     @abstractmethod
