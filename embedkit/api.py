@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from embedkit.registry import Registry
     from embedkit.serve.tables import Recommended
     from embedkit.training.run import RunResult
+    from embedkit.tuning.run import TuneResult
 
 __all__ = [
     "Embedder",
@@ -49,6 +50,7 @@ __all__ = [
     "open_index",
     "recommend",
     "train",
+    "tune",
 ]
 
 Log = Callable[[str], Any]
@@ -279,6 +281,64 @@ def train(
             launch = prepare(run, host, overrides=overrides, seed=seed, base=None if base is None else Path(base))
             plan, folder = launch.plan, launch.create_folder(out)
         return train_run(plan, folder, host, resume=resume, log=log)
+
+
+def tune(
+    run: str | Path | Mapping[str, Any] | RunConfig,
+    space: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    trials: int | None = None,
+    sampler: Literal["tpe", "random", "grid"] = "tpe",
+    seed: int = 0,
+    prune: bool = False,
+    keep: Literal["best", "all"] = "best",
+    overrides: Sequence[str] = (),
+    base: str | Path | None = None,
+    plugins: Sequence[str] = (),
+    host: Host | None = None,
+    log: Log = _quiet,
+) -> TuneResult:
+    """Train a run with options from a space and keep the best by its ``validate.metric``; the test split is never measured.
+
+    Args:
+        run: as in ``train``.
+        space: TOML file, or its contents: option (key path as in ``--set``) = list of values, or a table of ``low``, ``high`` and perhaps
+            ``log``, ``int`` or ``step``.
+        out: folder of the tuning. The same call goes on with an interrupted one, and adds to a finished one when ``trials`` has grown.
+        trials: how many in all, pruned and failed ones counted; a grid has all of its combinations when left out.
+        sampler: ``tpe`` (optuna's tree-structured Parzen estimator), ``random`` or ``grid``.
+        seed: of the sampler; all trials share the run's own seed.
+        prune: end trials whose validation is worse than the median of earlier ones at the same step.
+        keep: whose weights are kept: the ``best`` trial's or ``all``.
+        overrides: as in ``train``.
+        base: as in ``train``.
+        plugins: as in ``load``.
+        host: as in ``load``.
+        log: called with one line for people.
+
+    Raises:
+        UsageError: the run file, the space or an option is wrong (before anything is trained), the folder holds another tuning, no trial
+            came to its end, or optuna is not installed.
+        DataError, PluginError: as ``train``.
+    """
+    from embedkit.tuning.run import tune_run
+
+    start = None if base is None else Path(base)
+    return tune_run(
+        run,
+        space,
+        out,
+        _host(host, plugins),
+        trials=trials,
+        sampler=sampler,
+        seed=seed,
+        prune=prune,
+        keep=keep,
+        overrides=overrides,
+        base=start,
+        log=log,
+    )
 
 
 def evaluate(

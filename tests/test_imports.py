@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "embedkit").rglob("*.py"))
 PLUGINS = sorted([*(ROOT / "plugins").rglob("*.py"), *(ROOT / "datasets").rglob("*.py")])
-HEAVY = {"torch", "polars", "pyarrow", "numpy", "scipy", "matplotlib", "hnswlib", "safetensors", "pandas"}
+HEAVY = {"torch", "polars", "pyarrow", "numpy", "scipy", "matplotlib", "hnswlib", "safetensors", "pandas", "optuna"}
 LIGHT = [
     ROOT / "embedkit" / name
     for name in (
@@ -95,7 +95,9 @@ def test_importing_embedkit_imports_nothing_heavy():
     assert modules_after("import embedkit") == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plugins"], ["train", "--help"], ["search", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["plugins"], ["train", "--help"], ["tune", "--help"], ["search", "--help"]], ids=" ".join
+)
 def test_help_imports_neither_torch_nor_polars_nor_numpy(arguments):
     found = modules_after(f"from embedkit.cli import main; main({arguments!r})")
     assert not set(found) & HEAVY

@@ -48,3 +48,19 @@ def register_datasets(register: Any) -> None:
         "criteo_sample", "embedkit_datasets.criteo_sample:CriteoSample", config=_NO_OPTIONS,
         summary="Criteo display ads, 8,000 impressions: counts and hashed categories; clicks to predict (bring the files)",
     )  # fmt: skip
+    register(
+        "adult", "embedkit_datasets.adult:Adult", config=_NO_OPTIONS,
+        summary="Adult (census income): 14 attributes of people, and who earns more than 50,000 dollars (download)",
+    )  # fmt: skip
+    register(
+        "california_housing", "embedkit_datasets.california_housing:CaliforniaHousing", config=_NO_OPTIONS,
+        summary="California housing: block groups, and what a house is worth there (download)",
+    )  # fmt: skip
+    register(
+        "higgs_sample", "embedkit_datasets.higgs_sample:HiggsSample", config=_NO_OPTIONS,
+        summary="HIGGS, 7,500 simulated collisions in 28 numbers, signal or background (download)",
+    )  # fmt: skip
+    register(
+        "mnist", "embedkit_datasets.mnist:Mnist", config=_NO_OPTIONS,
+        summary="MNIST as a table: handwritten digits in 196 numbers (download)",
+    )  # fmt: skip

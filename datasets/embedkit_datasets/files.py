@@ -82,3 +82,12 @@ def check_digest(path: Path, wanted: str, remedy: str) -> None:
     found = sha256_of(path)
     if found != wanted:
         raise DataError(f"{path}: its checksum is {found}, wanted {wanted}; {remedy}")
+
+
+def with_valid(frame: pl.DataFrame) -> pl.DataFrame:
+    """Every fifth train row of a table with a column ``split`` becomes a ``valid`` row; the test rows stay."""
+    import polars as pl
+
+    train = pl.col("split") == "train"
+    fifth = train & ((train.cum_sum() - 1) % 5 == 4)
+    return frame.with_columns(split=pl.when(fifth).then(pl.lit("valid")).otherwise(pl.col("split")))

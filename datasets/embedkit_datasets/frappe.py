@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from embedkit.errors import DataError
-from embedkit_datasets.handed import HandedDataset
+from embedkit_datasets.plain import HandedDataset
 
 if TYPE_CHECKING:
     import polars as pl

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from embedkit.data.dataset import Card, Dataset, Prepared
 from embedkit.errors import DataError
-from embedkit.files import make_folder
-from embedkit_datasets.download import Remote, download
-from embedkit_datasets.files import Log, read_prepared, write_run_file, write_tables
+from embedkit_datasets.download import Remote
+from embedkit_datasets.plain import FetchedDataset
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,56 +37,17 @@ _IDS_ONLY = (
 )
 
 
-class S3RecDataset(Dataset):
+class S3RecDataset(FetchedDataset):
     """What the three sets share: two files at the source, two tables, a format."""
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    description: ClassVar[str]
-    licence: ClassVar[str]
-    citation: ClassVar[str]
-    interactions: Remote
-    attributes: Remote
-    prepared_checksums: ClassVar[dict[str, str]]
-    tables: ClassVar[dict[str, str]]
-
-    @property
-    def card(self) -> Card:
-        """The data set's card."""
-        return Card(
-            name=self.name,
-            title=self.title,
-            description=f"{self.description} {_IDS_ONLY}",
-            licence=self.licence,
-            citation=self.citation,
-            source=self.interactions.url,
-            checksums={_file(r): r.sha256 or "" for r in (self.interactions, self.attributes)} | self.prepared_checksums,
-            tables=self.tables,
-        )
-
-    def prepare(self, out: Path, *, prepared: Path | None = None, log: Callable[[str], Any] = lambda line: None) -> Prepared:
-        """Write ``interactions``, ``item_attributes`` and the starter run file into ``out``, from the authors' files or a prepared copy.
-
-        Raises:
-            DataError: a file is missing, cannot be fetched or parsed, or is not the recorded one.
-        """
-        frames = self._download(log) if prepared is None else read_prepared(prepared, self.prepared_checksums, self.tables, log)
-        make_folder(out)
-        return Prepared(write_tables(frames, out, log), write_run_file(self.name, out, log))
-
-    def _download(self, log: Log) -> dict[str, pl.DataFrame]:
-        with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
-            users, items = Path(folder) / _file(self.interactions), Path(folder) / _file(self.attributes)
-            download(self.interactions, users, log)
-            download(self.attributes, items, log)
-            return {
-                "interactions": interactions_of(users.read_text(encoding="utf-8"), users.name),
-                "item_attributes": attributes_of(items.read_text(encoding="utf-8"), items.name),
-            }
+    def parse(self, files: Mapping[str, bytes]) -> dict[str, pl.DataFrame]:
+        """The users' file, then the items'."""
+        (users, lines), (items, attributes) = ((file, data.decode("utf-8")) for file, data in files.items())
+        return {"interactions": interactions_of(lines, users), "item_attributes": attributes_of(attributes, items)}
 
 
-def _file(remote: Remote) -> str:
-    return remote.url.rpartition("/")[2]
+def _remotes(name: str) -> tuple[Remote, Remote]:
+    return Remote(f"{FOLDER}/{name}.txt"), Remote(f"{FOLDER}/{name}_item2attributes.json")
 
 
 def interactions_of(text: str, file: str) -> pl.DataFrame:
@@ -143,13 +100,16 @@ class AmazonBeauty(S3RecDataset):
         "198,502 reviews of 12,101 beauty products at Amazon by 22,363 users, as prepared by the authors of S3-Rec; a review counts as one "
         "step of the user, whatever its rating. Half of the users have six steps or fewer. The file has 637 distinct attributes where the "
         "paper's table says 1,221."
+        f" {_IDS_ONLY}"
     )
     licence = _AMAZON_LICENCE
     citation = f"{_S3REC} The reviews: {_AMAZON}"
-    interactions = Remote(f"{FOLDER}/Beauty.txt", 1_090_094, "sha256:226cce9c3105299ca0db9615d7d3fb32b3175e90da43100ae352599f0f0107b8")
-    attributes = Remote(
-        f"{FOLDER}/Beauty_item2attributes.json", 305_674, "sha256:129e40f67486f6877eff0f5318cfa8530ee8ac23d8b0d1de04e1bb7a2ba0b2d4"
-    )
+    source = f"{FOLDER}/Beauty.txt and Beauty_item2attributes.json"
+    remotes = _remotes("Beauty")
+    originals = {
+        "Beauty.txt": "sha256:226cce9c3105299ca0db9615d7d3fb32b3175e90da43100ae352599f0f0107b8",
+        "Beauty_item2attributes.json": "sha256:129e40f67486f6877eff0f5318cfa8530ee8ac23d8b0d1de04e1bb7a2ba0b2d4",
+    }
     prepared_checksums = {
         "interactions.parquet": "sha256:e00eb468b60de691522a2e82f6dd874fc3a13613706c9efd12c14a7035440ba1",
         "item_attributes.parquet": "sha256:d22cff0710c52b23c6d8bf7b1dd554f50f91609304631c9f7598ba63b38d80f4",
@@ -165,17 +125,16 @@ class AmazonSports(S3RecDataset):
     description = (
         "296,337 reviews of 18,357 sports and outdoor products at Amazon by 35,598 users, as prepared by the authors of S3-Rec; a review "
         "counts as one step of the user, whatever its rating. Half of the users have six steps or fewer. 2,277 distinct attributes."
+        f" {_IDS_ONLY}"
     )
     licence = _AMAZON_LICENCE
     citation = f"{_S3REC} The reviews: {_AMAZON}"
-    interactions = Remote(
-        f"{FOLDER}/Sports_and_Outdoors.txt", 1_707_483, "sha256:2a095e0648872beb9982408958290f5d655db5be2911c3756b5446de9f0b8de2"
-    )
-    attributes = Remote(
-        f"{FOLDER}/Sports_and_Outdoors_item2attributes.json",
-        653_780,
-        "sha256:7fb10733ac4f1811384a52144cdefa7fcc7536fa80a7232c5da9bd789155c34b",
-    )
+    source = f"{FOLDER}/Sports_and_Outdoors.txt and Sports_and_Outdoors_item2attributes.json"
+    remotes = _remotes("Sports_and_Outdoors")
+    originals = {
+        "Sports_and_Outdoors.txt": "sha256:2a095e0648872beb9982408958290f5d655db5be2911c3756b5446de9f0b8de2",
+        "Sports_and_Outdoors_item2attributes.json": "sha256:7fb10733ac4f1811384a52144cdefa7fcc7536fa80a7232c5da9bd789155c34b",
+    }
     prepared_checksums = {
         "interactions.parquet": "sha256:93b4fbc63ea0d4b75b011f3c16047f6d4462586e78e4dd5374a35ae0dcf0cbf7",
         "item_attributes.parquet": "sha256:d0c4459b286ea1df0ff9262b6e84e85f8f5896590e8c48746a293b84458f4a10",
@@ -193,13 +152,16 @@ class LastFM(S3RecDataset):
         "of S3-Rec from the HetRec 2011 release. Tagging is not listening: many artists were tagged in one sitting. The attributes are "
         "tags, 388 distinct ones; a tag stands in an artist's list as often as it was given, so a list carries frequencies. Users differ "
         "much: half have 19 steps or fewer, the longest has 899. Small: differences between models are noisy."
+        f" {_IDS_ONLY}"
     )
     licence = "not stated by the source; HetRec 2011 / Last.fm: non-commercial use"
     citation = f"{_S3REC} The release: {_LASTFM}"
-    interactions = Remote(f"{FOLDER}/LastFM.txt", 239_312, "sha256:9ded486adb5b0fe9dc761950afa0a9a05e93ff018992e0c52bf11afec529f802")
-    attributes = Remote(
-        f"{FOLDER}/LastFM_item2attributes.json", 524_368, "sha256:a4ccd678dc9ff6d43fe5073f491db5c9b02eb98dfa4f8c0382913a784be217ef"
-    )
+    source = f"{FOLDER}/LastFM.txt and LastFM_item2attributes.json"
+    remotes = _remotes("LastFM")
+    originals = {
+        "LastFM.txt": "sha256:9ded486adb5b0fe9dc761950afa0a9a05e93ff018992e0c52bf11afec529f802",
+        "LastFM_item2attributes.json": "sha256:a4ccd678dc9ff6d43fe5073f491db5c9b02eb98dfa4f8c0382913a784be217ef",
+    }
     prepared_checksums = {
         "interactions.parquet": "sha256:6c98f6e4b5a23fb47e731866f013982ab58b23ceaa06c7db395a1ca5fa2f9314",
         "item_attributes.parquet": "sha256:2f70f6b1af04f4c1726fa9c53eb80e82845be1be98dd4299e47985d3f6bc87e4",

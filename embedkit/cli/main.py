@@ -20,6 +20,7 @@ COMMANDS = {
     "init": "Write a run file inferred from tables.",
     "data": "List, describe and prepare data sets.",
     "train": "Train a model as a run file says.",
+    "tune": "Try options of a run file on the validation rows.",
     "evaluate": "Measure a trained run.",
     "compare": "Compare runs, query by query.",
     "embed": "Turn the rows of a table into vectors.",

@@ -20,7 +20,7 @@ from embedkit.training.curve import draw_curve
 from embedkit.training.distributed import first, from_first, one_error, same_state, wait
 from embedkit.training.optimize import wants_sparse
 from embedkit.training.report import MetricsFile
-from embedkit.training.stages import Stage, StageContext, StageResult
+from embedkit.training.stages import Stage, StageContext, StageResult, Watch
 from embedkit.training.warm import carry_over
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ class RunResult:
         bundle: the trained bundle's folder.
         metrics: the model's own figures on the test split, by metric.
         estimates: all figures, with intervals and baselines.
+        stages: what each stage left, its best validation among it.
     """
 
     folder: RunFolder
     bundle: Path
     metrics: Mapping[str, float] = field(default_factory=dict)
     estimates: tuple[Estimate, ...] = ()
+    stages: tuple[StageResult, ...] = ()
 
 
 def train_run(
@@ -57,6 +59,8 @@ def train_run(
     *,
     resume: bool = False,
     log: Callable[[str], Any] = lambda line: None,
+    evaluate: bool = True,
+    watch: Watch | None = None,
 ) -> RunResult:
     """Run every stage of a plan, write the bundle, evaluate it.
 
@@ -67,6 +71,8 @@ def train_run(
         resume: go on where the folder's checkpoints end; on the same machine, threads, torch and data path the weights come out equal,
             bit for bit, to those of an uninterrupted run (decision 18).
         log: takes one line for people.
+        evaluate: measure on the test split at the end; trials of a tuning do not.
+        watch: called with a stage's index and record at every validation; what it raises ends the run.
 
     Raises:
         UsageError, DataError, PluginError, BundleError: something is wrong with the run file, the data or a plugin. A new run that ends so
@@ -78,7 +84,7 @@ def train_run(
     try:
         with folder.running() if first() else nullcontext(), one_error():
             started = True
-            return _announced(plan, folder, host, resume, log)
+            return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, watch).run())
     except EmbedkitError as error:
         mendable = error.exit_code == EmbedkitError.exit_code  # no bug, in whichever process
         if first() and started and mendable and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
@@ -86,12 +92,12 @@ def train_run(
         raise
 
 
-def _announced(plan: Plan, folder: RunFolder, host: Host, resume: bool, log: Callable[[str], Any]) -> RunResult:
+def _announced(plan: Plan, folder: RunFolder, host: Host, run: Callable[[], RunResult]) -> RunResult:
     """Run, and tell plugins of the end."""
     error: BaseException | None = None
     try:
         host.require(plan.config.plugins.require)
-        return _Run(plan, folder, host, resume, log).run()
+        return run()
     except BaseException as found:
         error = found
         raise
@@ -103,8 +109,18 @@ def _announced(plan: Plan, folder: RunFolder, host: Host, resume: bool, log: Cal
 class _Run:
     """The parts of one run, in the order in which they happen."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, host: Host, resume: bool, log: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        host: Host,
+        resume: bool,
+        log: Callable[[str], Any],
+        evaluate: bool,
+        watch: Watch | None,
+    ) -> None:
         self.plan, self.folder, self.host, self.resume, self.log = plan, folder, host, resume, log
+        self.evaluate, self.watch = evaluate, watch
         self.device = set_up(plan.config.compute)
         self.metrics = MetricsFile(folder.metrics)
         self.estimates: list[Estimate] = []
@@ -121,7 +137,7 @@ class _Run:
         model = self._model(store, start)
         results = [self._stage(index, model, store) for index in range(len(self.plan.stages))]
         metrics = from_first(lambda: self._end(model, store, results))
-        return RunResult(self.folder, self.folder.bundle, metrics, tuple(self.estimates))
+        return RunResult(self.folder, self.folder.bundle, metrics, tuple(self.estimates), tuple(results))
 
     # ------------------------------------------------------------------ data and model
 
@@ -199,6 +215,7 @@ class _Run:
             device=self.device,
             resume=self.resume,
             log=self.log,
+            watch=self.watch,
         )
         checkpoints = Checkpoints(context.checkpoints)
         done = checkpoints.finished() if self.resume else None
@@ -232,7 +249,7 @@ class _Run:
         return metrics
 
     def _evaluate(self, model: Model, store: Store) -> tuple[list[Estimate], dict[str, float]]:
-        if not self.plan.evaluators:
+        if not self.evaluate or not self.plan.evaluators:
             return [], {}
         from embedkit.evaluate.run import evaluate_run, means, write_evaluation
 

@@ -12,10 +12,14 @@ import pytest
 import embedkit_datasets
 from embedkit.config.model import RunConfig, TrainConfig
 from embedkit.data.dataset import Dataset
+from embedkit_datasets.adult import Adult
+from embedkit_datasets.california_housing import CaliforniaHousing
 from embedkit_datasets.configs import NoOptions
 from embedkit_datasets.criteo_sample import CriteoSample
 from embedkit_datasets.files import write_run_file
 from embedkit_datasets.frappe import Frappe
+from embedkit_datasets.higgs_sample import HiggsSample
+from embedkit_datasets.mnist import Mnist
 from embedkit_datasets.movielens_1m import Movielens1M
 from embedkit_datasets.movielens_100k import Movielens100K
 from embedkit_datasets.online_retail import OnlineRetail
@@ -32,6 +36,10 @@ CLASSES = {
     "lastfm": LastFM,
     "frappe": Frappe,
     "criteo_sample": CriteoSample,
+    "adult": Adult,
+    "california_housing": CaliforniaHousing,
+    "higgs_sample": HiggsSample,
+    "mnist": Mnist,
 }
 every_dataset = pytest.mark.parametrize("name", CLASSES)
 

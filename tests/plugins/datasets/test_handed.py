@@ -10,7 +10,7 @@ from embedkit.errors import DataError
 from embedkit_datasets.configs import NoOptions
 from embedkit_datasets.criteo_sample import CriteoSample
 from embedkit_datasets.frappe import Frappe
-from embedkit_datasets.handed import HandedDataset
+from embedkit_datasets.plain import HandedDataset
 
 VALIDATION = b"1 266:1 1244:1 5042:1 5049:1 5054:1 5055:1 5058:1 5062:1 5074:1 5149:1\r\n"
 TEST = b"-1 204:1 4798:1 5041:1 5046:1 5053:1 5055:1 5058:1 5060:1 5073:1 5183:1\r\n"

@@ -23,9 +23,9 @@ ROWS = {
 
 def served(cls: type[S3RecDataset], serve, users: bytes = USERS, items: bytes = ITEMS) -> S3RecDataset:
     made = cls(NoOptions(), context=None)
-    for name, data in (("interactions", users), ("attributes", items)):
-        digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        setattr(made, name, Remote(serve(f"{name}.txt", data), len(data), digest))
+    files = {"users.txt": users, "items.json": items}
+    made.remotes = tuple(Remote(serve(name, data)) for name, data in files.items())
+    made.originals = {name: "sha256:" + hashlib.sha256(data).hexdigest() for name, data in files.items()}
     return made
 
 
@@ -37,10 +37,18 @@ def test_download_gives_the_two_tables(serve, tmp_path: Path) -> None:
     assert 'name = "lastfm"' in made.run_file.read_text()
 
 
+def test_a_file_that_has_changed_is_refused(serve, tmp_path: Path) -> None:
+    made = served(LastFM, serve)
+    made.originals = {**made.originals, "items.json": "sha256:0"}
+    with pytest.raises(DataError, match=r"items\.json: its checksum is not the recorded sha256:0"):
+        made.prepare(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("cls", ROWS)
 def test_the_address_names_a_commit(cls: type[S3RecDataset]) -> None:
     """Files on a branch may change; those of a commit cannot."""
-    for remote in (cls.interactions, cls.attributes):
+    for remote in cls.remotes:
         assert "/49a890dcb516c9ed3126564495234ea74d5cd566/data/" in remote.url
 
 
