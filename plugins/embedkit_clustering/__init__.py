@@ -1,0 +1,1 @@
+"""Clusters of embeddings, and samplers that mind them."""
