@@ -45,6 +45,24 @@ class Tokens:
             spans,
         )
 
+    def mixed(self, other: Tokens, rows: Tensor, share: float) -> Tokens:
+        """``share`` of these tokens and the rest of another view's, whose row ``rows[i]`` goes with row i, field by field.
+
+        A token that only one side has is mixed with zeros; it counts as hidden where neither side shows a value.
+        """
+        parts = []
+        for name, own in self.spans.items():
+            span = other.spans[name]
+            ours = (self.x[:, own], self.pad[:, own], self.hidden[:, own])
+            theirs = [tensor[:, span].index_select(0, rows) for tensor in (other.x, other.pad, other.hidden)]
+            width = max(ours[0].shape[1], theirs[0].shape[1])
+            x, pad, hidden = (_widened(tensor, width) for tensor in ours)
+            x2, pad2, hidden2 = (_widened(tensor, width) for tensor in theirs)
+            x = share * x.masked_fill(pad.unsqueeze(-1), 0.0) + (1.0 - share) * x2.masked_fill(pad2.unsqueeze(-1), 0.0)
+            neither = (pad | hidden) & (pad2 | hidden2) & ~(pad & pad2)
+            parts.append(Tokens(x, pad & pad2, neither, {name: slice(0, width)}))
+        return Tokens.cat(parts)
+
     def select(self, fields: Sequence[str]) -> Tokens:
         """The tokens of these fields, in this order; the same object when that is what it holds."""
         if list(self.spans) == list(fields):
@@ -54,6 +72,16 @@ class Tokens:
             for name, s in ((name, self.spans[name]) for name in fields)
         ]
         return Tokens.cat(parts)
+
+
+def _widened(x: Tensor, width: int) -> Tensor:
+    """[B, L, …] → [B, width, …]: zeros behind, or True for a mask of padding."""
+    missing = width - x.shape[1]
+    return (
+        x
+        if missing == 0
+        else torch.cat([x, x.new_ones((x.shape[0], missing)) if x.dim() == 2 else x.new_zeros((x.shape[0], missing, x.shape[2]))], 1)
+    )
 
 
 @dataclass(frozen=True, eq=False)

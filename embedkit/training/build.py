@@ -31,7 +31,7 @@ class ViewMaker:
         """
         views = dict(streams)
         for augmentation, source, names in self.parts:
-            made = augmentation(views[source], random)
+            made = augmentation.among(views[source], views, random)
             if len(made) != len(names):
                 raise PluginError(f"{type(augmentation).__name__} made {len(made)} views, but 'makes' names {len(names)}")
             views.update(zip(names, made, strict=True))

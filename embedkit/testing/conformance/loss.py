@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from embedkit.nn.values import Outputs, Tokens
 from embedkit.schema import Schema, Tower
 from embedkit.training.loss import Loss, LossContext, LossResult, Needs, Step
 from embedkit.training.schedule import Clock
-from embedkit.views import Random, View
+from embedkit.views import Mix, Random, View
 
 ROWS = 6
 ITEMS = 10
@@ -27,7 +28,7 @@ class LossConformance:
     """Inherit, say how the loss is made, and let pytest run it.
 
     The context has the towers ``item`` (of table ``items``) and ``user`` (of table ``events``) and the views ``main``, ``a`` and ``b``;
-    every view's rows are known in both tables.
+    every view's rows are known in both tables. A loss that looks at ``main`` and ``b`` finds ``main`` to be mixed with ``b``.
     """
 
     @abstractmethod
@@ -123,6 +124,9 @@ class PlainStep:
         number = torch.randint(0, ITEMS, (rows,), generator=draw)
         labels = {label: torch.randint(0, 2, (rows,), generator=draw) for label in needs.labels}
         self._views = {name: View(Batch({}, dict.fromkeys(TABLES, number), labels)) for name in views}
+        if {"main", "b"} <= self._views.keys():
+            order = torch.randperm(rows, generator=draw)
+            self._views["main"] = replace(self._views["main"], mix=Mix(self._views["b"], order, 0.3))
         for need in needs.forwards:
             leaf = torch.randn(rows, WIDTH, generator=draw).to(dtype).requires_grad_(need.network == "student")
             self.leaves.append(leaf)
