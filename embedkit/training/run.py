@@ -101,6 +101,7 @@ class _Run:
         self.plan, self.folder, self.host, self.resume, self.log = plan, folder, host, resume, log
         self.device = set_up(plan.config.compute)
         self.metrics = MetricsFile(folder.metrics)
+        self.tables: dict[str, Mapping[str, Path]] = {}
 
     def run(self) -> RunResult:
         from embedkit.data.store import Store
@@ -181,20 +182,27 @@ class _Run:
             device=self.device,
             resume=self.resume,
             log=self.log,
+            tables=dict(self.tables),
         )
         checkpoints = Checkpoints(context.checkpoints)
         done = checkpoints.finished() if self.resume else None
         if done is not None:
             model.load_state_dict(done["model"])
             self.log(f"{name}: had ended, taken from its checkpoint")
+            self._remember(index, _paths(done["result"]["tables"]))
             return StageResult(done["result"]["metrics"], _paths(done["result"]["tables"]), done["result"]["steps"])
         stage = cast(Stage, part.create(None))
         result = stage.run(context)
         kept = {"metrics": dict(result.metrics), "tables": {n: str(p) for n, p in result.tables.items()}, "steps": result.steps}
         checkpoints.finish(model.state_dict(), kept)
+        self._remember(index, result.tables)
         draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
         self.host.announce("stage_finished", stage=name, result=result)
         return result
+
+    def _remember(self, index: int, tables: Mapping[str, Path]) -> None:
+        """Keep a stage's tables for later ones, under the name that the run file calls it by."""
+        self.tables[str(getattr(self.plan.stages[index].config, "name", None) or index)] = tables
 
     def _stage_name(self, index: int) -> str:
         """What the log calls a stage: its name, or, where it has only its number, what it does."""

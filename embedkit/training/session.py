@@ -14,7 +14,7 @@ from embedkit.config.model import TrainConfig
 from embedkit.data.batch import Batch
 from embedkit.errors import DataError
 from embedkit.training import memory
-from embedkit.training.build import build_losses, build_views, stream_fields
+from embedkit.training.build import build_losses, build_views, stream_fields, stream_groups
 from embedkit.training.checkpoint import Checkpoints, read_state
 from embedkit.training.compute import autocast_type, derive_seed, facts, global_state, load_global_state, seed_all
 from embedkit.training.meter import Meter
@@ -63,6 +63,7 @@ class Session:
             registry=context.host.registry,
             where=where,
         )
+        self.groups = stream_groups(config, context, where=where)
         self.loaders = {
             name: make_loader(
                 context.store,
@@ -72,9 +73,13 @@ class Session:
                 derive_seed(context.seed, "stream", name),
                 self.fields[name],
                 stage=where,
+                groups=self.groups.get(name),
             )
             for name, stream in config.streams.items()
         }
+        for name, loader in self.loaders.items():
+            for remark in loader.remarks():
+                context.log(f"{context.name}: stream '{name}': {remark}")
         self.random = Random(
             torch.Generator().manual_seed(derive_seed(context.seed, "shared")),
             torch.Generator().manual_seed(derive_seed(context.seed, "local", 0)),

@@ -36,6 +36,7 @@ class StageContext:
         device: where the model is.
         resume: continue from the newest checkpoint in ``checkpoints``, if there is one.
         log: takes one line for people.
+        tables: name of an earlier stage → the tables that it left.
     """
 
     plan: Plan
@@ -49,6 +50,7 @@ class StageContext:
     device: torch.device
     resume: bool
     log: Callable[[str], Any]
+    tables: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> Path:
