@@ -22,6 +22,7 @@ from embedkit.bundle import Bundle, find_bundle, load_bundle
 from embedkit.config.model import RunConfig, TableConfig, Use
 from embedkit.errors import UsageError
 from embedkit.host import Host
+from embedkit.serve.concat import Concatenated
 from embedkit.serve.encode import Embedder
 from embedkit.serve.query import Neighbours, Searcher
 
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     from embedkit.tuning.run import TuneResult
 
 __all__ = [
+    "Concatenated",
     "Embedder",
     "Neighbours",
     "Searcher",
     "build_index",
     "compare",
+    "concatenate",
     "embed",
     "evaluate",
     "load",
@@ -80,6 +83,21 @@ def load(bundle: str | Path, *, plugins: Sequence[str] = (), host: Host | None =
         PluginError: a component's plugin is not here: ``needs encoder acme:bert from acme-embeds 0.3``.
     """
     return Embedder(load_bundle(bundle, _host(host, plugins).registry))
+
+
+def concatenate(bundles: Sequence[str | Path], *, plugins: Sequence[str] = (), host: Host | None = None) -> Concatenated:
+    """Load several bundles to read their vectors side by side, such as the snapshots of one run.
+
+    Args:
+        bundles: folders of bundles, or of runs, in the order of the blocks.
+        plugins: as in ``load``.
+        host: as in ``load``.
+
+    Raises:
+        BundleError, PluginError: as in ``load``.
+    """
+    host = _host(host, plugins)
+    return Concatenated([load(bundle, host=host) for bundle in bundles])
 
 
 def open_index(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.config.load import parse_run, read_toml
-from embedkit.config.model import RunConfig, TrainConfig
+from embedkit.config.model import RunConfig, StreamConfig, TrainConfig
 from embedkit.config.overrides import apply_overrides
 from embedkit.config.plan import Plan
 from embedkit.config.resolve import load_resolved, resolve, without_none, write_resolved
@@ -163,7 +163,7 @@ def trial(plan: Plan, host: Host, *, log: Callable[[str], Any] = lambda line: No
     stages = []
     for part in plan.stages:
         if isinstance(part.config, TrainConfig):
-            streams = {name: stream.model_copy(update={"size": 2}) for name, stream in part.config.streams.items()}
+            streams = {name: _tried(stream) for name, stream in part.config.streams.items()}
             short = {"steps": 1, "epochs": None, "streams": streams, "validate_": None}
             stages.append(replace(part, config=part.config.model_copy(update=short)))
         else:
@@ -171,3 +171,10 @@ def trial(plan: Plan, host: Host, *, log: Callable[[str], Any] = lambda line: No
     with tempfile.TemporaryDirectory(prefix="embedkit-trial-") as root:
         small = replace(plan, stages=tuple(stages), evaluators=())
         train_run(small, Launch(small, "").create_folder(root), host, log=log)
+
+
+def _tried(stream: StreamConfig) -> StreamConfig:
+    """The stream as a trial draws from it: two rows, and without groups that a stage would make which is not tried."""
+    if stream.groups is not None and stream.groups.stage is not None:
+        return StreamConfig(table=stream.table, rows=stream.rows, size=2)
+    return stream.model_copy(update={"size": 2})

@@ -22,6 +22,23 @@ Fill = Literal["replace", "drop"]
 
 
 @dataclass(frozen=True, eq=False)
+class Mix:
+    """A second view whose tokens are mixed in: row i's are ``share * own[i] + (1 - share) * other[rows[i]]``, after the encoders.
+
+    Categories and lists have no mixture, their tokens have. A token that only one of the two rows has is mixed with zeros.
+
+    Attributes:
+        other: the second view, of as many rows.
+        rows: int64 [B], which of its rows goes with each.
+        share: of the view's own tokens, 0 to 1.
+    """
+
+    other: View
+    rows: Tensor
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """A batch as one augmentation left it.
 
@@ -34,7 +51,8 @@ class View:
             because B and T may be equal.
         fill: ``replace`` puts the field's learned default embedding where a value is hidden; ``drop`` takes its token out.
         origin: int64 [B'], the row of the untouched batch that each row came from; None for one to one.
-        params: what was drawn (mix coefficients, shifts, crops), for losses that read it.
+        params: what was drawn (shifts, crops, masks of targets), for losses that read it.
+        mix: a second view whose tokens the model mixes in.
     """
 
     batch: Batch
@@ -44,6 +62,7 @@ class View:
     fill: Fill = "replace"
     origin: Tensor | None = None
     params: Mapping[str, Tensor] = field(default_factory=dict)
+    mix: Mix | None = None
 
 
 Views = dict[str, View]
@@ -90,3 +109,7 @@ class Augmentation(Component):
     @abstractmethod
     def __call__(self, view: View, random: Random) -> Sequence[View]:
         """Return the views, in the order of the run file's ``makes``."""
+
+    def among(self, view: View, views: Mapping[str, View], random: Random) -> Sequence[View]:
+        """What a stage calls: ``views`` holds its streams and the views made so far. Only an augmentation of several views needs it."""
+        return self(view, random)

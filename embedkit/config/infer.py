@@ -13,7 +13,7 @@ from typing import Any
 
 from embedkit.config.facts import TableFacts, look_at, words_of
 from embedkit.config.fields import ColumnSummary, FieldOptions
-from embedkit.errors import UsageError
+from embedkit.errors import UsageError, suggest
 from embedkit.registry import Registry
 
 _USER = re.compile(
@@ -26,6 +26,8 @@ _TIME = re.compile(r"time|date|(^|_)ts$|_at$|when|day", re.IGNORECASE)
 _POSITION = re.compile(r"position|order|sequence|(^|_)(seq|step|index|idx|rank)$", re.IGNORECASE)
 _MATCH = 0.9
 """Share of a column's values that must be found among a table's ids."""
+_CLASSES = 20
+"""Whole numbers with at most so many values are classes when they are a label."""
 _LEAST = 0.1
 """Below this score no field type takes a column."""
 
@@ -47,6 +49,15 @@ class Events:
     where: str | None = None
 
 
+@dataclass(frozen=True)
+class Label:
+    """A column that a probe predicts, and that no tower reads: its field type, and the probe's task."""
+
+    column: str
+    type: str
+    task: str
+
+
 @dataclass
 class Guess:
     """A run file before it is written.
@@ -56,6 +67,7 @@ class Guess:
         grouped: column → how its values become one, when there was no table of items.
         fields: table → column → field type.
         left: table → column → why it is no field.
+        label: what a probe predicts, for a table that is learned from without labels.
     """
 
     items: TableFacts
@@ -66,6 +78,7 @@ class Guess:
     grouped: dict[str, str] | None = None
     fields: dict[str, dict[str, str]] = field(default_factory=dict)
     left: dict[str, dict[str, str]] = field(default_factory=dict)
+    label: Label | None = None
 
 
 def infer(paths: Sequence[Path], registry: Registry) -> Guess:
@@ -95,6 +108,53 @@ def infer(paths: Sequence[Path], registry: Registry) -> Guess:
     if guess.grouped:
         guess.grouped = {column: how for column, how in guess.grouped.items() if column in guess.fields["items"]}
     return guess
+
+
+def infer_rows(paths: Sequence[Path], registry: Registry, label: str | None = None) -> Guess:
+    """Look at one table of rows to be learned from without labels: every column is a feature that a field type takes.
+
+    Args:
+        paths: one Parquet or CSV file.
+        registry: whose field types decide what columns are.
+        label: a column that a probe predicts afterwards.
+
+    Raises:
+        DataError: the file is missing, empty or damaged.
+        UsageError: more than one table, no column to learn from, or no such label.
+    """
+    if len(paths) != 1:
+        raise UsageError(
+            f"init --ssl: learns from the rows of one table, found {len(paths)}; leave --ssl out for tables that belong together"
+        )
+    table = look_at(paths[0], _names(paths)[0])
+    guess = Guess(table, table.key)
+    if label is not None:
+        guess.label = _label(table, label)
+    types = [(entry.name, entry.config_class()) for entry in registry.entries("field_type")]
+    wanted = [name for name in table.columns if name not in (table.key, label)]
+    guess.fields[table.name], guess.left[table.name] = _fields(table, wanted, set(), types)
+    if not guess.fields[table.name]:
+        why = "; ".join(f"{column}: {reason}" for column, reason in guess.left[table.name].items()) or "it has a key only"
+        raise UsageError(f"init --ssl: {table.path} has no column to learn from ({why})")
+    return guess
+
+
+def _label(table: TableFacts, name: str) -> Label:
+    """Words, booleans and few whole numbers are classes, other numbers are predicted as numbers."""
+    column = table.columns.get(name)
+    if column is None:
+        raise UsageError(
+            f"init --label: {table.path} has no column '{name}'{suggest(name, table.columns)}; it has {', '.join(table.columns)}"
+        )
+    if column.unique < 2:
+        raise UsageError(
+            f"init --label: column '{name}' of {table.path} has one value only in {column.rows:,} rows, so nothing can be learned"
+        )
+    if column.dtype in ("string", "bool") or (column.dtype == "int" and column.unique <= _CLASSES):
+        return Label(name, "category", "classification")
+    if column.dtype in ("int", "float", "decimal"):
+        return Label(name, "number", "regression")
+    raise UsageError(f"init --label: column '{name}' of {table.path} holds {column.dtype}; a label is a category or a number")
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

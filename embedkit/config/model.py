@@ -163,6 +163,21 @@ class ModelConfig(Config):
     """Tower → head."""
 
 
+class GroupsConfig(Config):
+    """What tells the groups of a stream's rows: an earlier stage, or a field."""
+
+    stage: str | None = None
+    """Name of an earlier ``cluster`` stage."""
+    field: str | None = None
+    """A category of the stream's table, or of a table that it joins."""
+
+    @model_validator(mode="after")
+    def _one(self) -> GroupsConfig:
+        if (self.stage is None) == (self.field is None):
+            raise ValueError("name either a 'stage' or a 'field'")
+        return self
+
+
 class StreamConfig(BaseModel):
     """A named source of batches in a stage. Keys not listed here are options of the sampler."""
 
@@ -177,6 +192,8 @@ class StreamConfig(BaseModel):
     """Registered sampler."""
     size: int = Field(1024, ge=1)
     """Rows a batch (for ``windows`` and ``sequences``: users a batch)."""
+    groups: GroupsConfig | None = None
+    """What tells the groups of rows, for samplers that mind them: ``{ stage = "…" }`` or ``{ field = "…" }``."""
 
     @property
     def options(self) -> dict[str, Any]:

@@ -119,10 +119,34 @@ def _stream(resolver: Resolver, stream: StreamConfig, at: str) -> StreamConfig:
             )
         if not any(spec.table == stream.table and spec.column is None for spec in resolver.schema.fields.values()):
             problems.add(f"{at}.rows", f"windows need a history; add a sequence field to table '{stream.table}'")
+    _check_groups(resolver, stream, at)
     part = resolver.part("sampler", stream.sampler, stream.options, at, beside=StreamConfig.model_fields)
     if part is None:
         return stream
-    return StreamConfig(table=stream.table, rows=stream.rows, sampler=part.entry.qualified, size=stream.size, **written(part))
+    return StreamConfig(
+        table=stream.table, rows=stream.rows, sampler=part.entry.qualified, size=stream.size, groups=stream.groups, **written(part)
+    )
+
+
+def _check_groups(resolver: Resolver, stream: StreamConfig, at: str) -> None:
+    """The stage that a stream's groups come from is an earlier one, the field is a category, and rows are no users."""
+    groups, problems = stream.groups, resolver.problems
+    if groups is None:
+        return
+    if stream.rows == "windows":
+        problems.add(f"{at}.groups", "windows draw users, which have no groups; draw rows or events")
+    if groups.field is not None:
+        spec = resolver.schema.fields.get(groups.field)
+        if spec is None:
+            problems.add(f"{at}.groups.field", f"there is no field '{groups.field}'{suggest(groups.field, resolver.schema.fields)}")
+        elif spec.type != "category":
+            problems.add(f"{at}.groups.field", f"field '{groups.field}' is of type {spec.type}; a group is one category a row")
+    else:
+        earlier = resolver.config.stages[: int(at.split(".")[1])]
+        names = [str(use.options.get("name") or i) for i, use in enumerate(earlier)]
+        if groups.stage not in names:
+            there = f"; those before it are {', '.join(names)}" if names else "; it is the first one"
+            problems.add(f"{at}.groups.stage", f"there is no earlier stage '{groups.stage}'{suggest(str(groups.stage), names) or there}")
 
 
 def _view(resolver: Resolver, view: ViewUse, names: list[str], at: str) -> ViewUse:

@@ -9,13 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.config.facts import TableFacts
-from embedkit.config.infer import Events, Guess, default_split, fields_by_name, infer
+from embedkit.config.infer import Events, Guess, default_split, fields_by_name, infer, infer_rows
 from embedkit.errors import UsageError
 from embedkit.files import atomic_write
 from embedkit.registry import Registry
 
+_HANDFUL = 50
+"""Tables with fewer rows are not split."""
 
-def write_starter(paths: Sequence[Path], out: Path, registry: Registry, *, name: str | None = None, force: bool = False) -> None:
+
+def write_starter(
+    paths: Sequence[Path],
+    out: Path,
+    registry: Registry,
+    *,
+    name: str | None = None,
+    force: bool = False,
+    ssl: bool = False,
+    label: str | None = None,
+) -> None:
     """Infer a run file from tables and write it.
 
     Args:
@@ -24,6 +36,8 @@ def write_starter(paths: Sequence[Path], out: Path, registry: Registry, *, name:
         registry: whose field types decide what columns are.
         name: name of the run; that of ``out``'s folder when left out.
         force: overwrite ``out``.
+        ssl: learn from the rows of one table without labels, whatever its columns are called.
+        label: with ``ssl``, a column that no tower reads and that a probe predicts from the vectors.
 
     Raises:
         UsageError: ``out`` is there, or nothing can be made of the tables.
@@ -34,7 +48,12 @@ def write_starter(paths: Sequence[Path], out: Path, registry: Registry, *, name:
         raise UsageError(f"{out}: is there already; choose another with --out, or overwrite it with --force")
     base = out.resolve().parent
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", base.name).strip("-._") or "run"
-    atomic_write(out, starter(infer(paths, registry), name=name, base=base))
+    if label is not None and not ssl:
+        raise UsageError("init --label: a label is for a run without labels, to see what its vectors are good for; add --ssl")
+    if ssl:
+        atomic_write(out, ssl_starter(infer_rows(paths, registry, label), name=name, base=base))
+    else:
+        atomic_write(out, starter(infer(paths, registry), name=name, base=base))
 
 
 def starter(guess: Guess, *, name: str, base: Path) -> str:
@@ -44,19 +63,79 @@ def starter(guess: Guess, *, name: str, base: Path) -> str:
         UsageError: no column is left that a tower could read.
     """
     named = fields_by_name(guess)
-    lines = [
+    lines = [*_top(name), *_tables(guess, base)]
+    if guess.events is None:
+        lines += _alone(guess, named)
+    else:
+        lines += _with_events(guess, guess.events, named)
+    return "\n".join(lines) + "\n"
+
+
+def ssl_starter(guess: Guess, *, name: str, base: Path) -> str:
+    """The text of a run file that learns from the rows of one table without labels."""
+    table = guess.items
+    named = fields_by_name(guess)
+    split = _split_of_rows(guess)
+    lines = [*_top(name), "", f"[tables.{table.name}]", f"uri = {_toml(_uri(table, base))}"]
+    lines += [f"key = {_toml(guess.item_key)}"] if guess.item_key is not None else []
+    lines += [f"split = {_toml(split)}"] if split else [f"# too few rows ({table.rows}) to hold some back for validation"]
+    lines += _field_lines(guess, named)
+    if guess.label is not None:
+        label = _label_name(guess, named)
+        written = {"table": table.name, "type": guess.label.type, "column": guess.label.column, "role": "label"}
+        lines += [f"{_key(label)} = {_toml(written)}  # what the probe predicts; no tower may read it"]
+    stream = {"table": table.name, "sampler": "uniform", "size": min(_batch(table.rows), table.rows)}
+    view = {"use": "corruption", "of": "main", "makes": ["a", "b"], "share": 0.3}
+    loss = {"use": "info_nce", "tower": "row", "views": ["a", "b"], "temperature": 0.1, "projector": [128, 64]}
+    validate = {"metric": "loss", "patience": 3} if split.get("valid") else None
+    lines += [*_towers({"row": list(named)}), *_stage({"main": stream}, [view], [loss], validate)]
+    if guess.label is not None and split.get("test"):
+        lines += [
+            "",
+            '[[evaluate]]  # needs scikit-learn: pip install "embedkit[sklearn]"',
+            'use = "linear_probe"',
+            'tower = "row"',
+            f"label = {_toml(label)}",
+            f"task = {_toml(guess.label.task)}",
+        ]
+    return "\n".join([*lines, *_index()]) + "\n"
+
+
+def _top(name: str) -> list[str]:
+    return [
         "# Inferred by `embedkit init` from the tables named below: read it through, change what was guessed wrong,",
         "# check it with `embedkit config check`, and train with `embedkit train`.",
         "format = 1",
         f"name = {_toml(name)}",
         "seed = 0",
     ]
-    lines += _tables(guess, base)
-    if guess.events is None:
-        lines += _alone(guess, named)
-    else:
-        lines += _with_events(guess, guess.events, named)
-    return "\n".join(lines) + "\n"
+
+
+def _split_of_rows(guess: Guess) -> dict[str, Any]:
+    """As a column ``split`` says, else a hash; equal rows stay together. Nothing for a handful of rows."""
+    table = guess.items
+    column = next((name for name in table.columns if name.lower() == "split"), None)
+    if column is not None and table.columns[column].dtype == "string":
+        there = {value for value in table.values(column).unique().to_pylist() if value is not None}
+        found = {
+            which: next((word for word in words if word in there), None)
+            for which, words in (("valid", ("valid", "validation", "val", "dev")), ("test", ("test",)))
+        }
+        if any(found.values()) and there - set(found.values()):
+            return {"by": "column", "column": column, **{which: word for which, word in found.items() if word}}
+    if table.rows < _HANDFUL:
+        return {}
+    lists = [name for name in guess.fields[table.name] if table.columns[name].dtype.startswith("list")]
+    plain = [name for name in guess.fields[table.name] if name not in lists]
+    key = [guess.item_key] if guess.item_key is not None else plain or lists
+    return {"by": "hash", "key": key, "valid": 0.1, **({"test": 0.2} if guess.label is not None else {})}
+
+
+def _label_name(guess: Guess, named: Mapping[str, Mapping[str, Any]]) -> str:
+    """The label's field: its column's name, or one that no feature has."""
+    assert guess.label is not None
+    clean = re.sub(r"\W+", "_", guess.label.column).strip("_") or "label"
+    return clean if clean not in named else f"{clean}_label"
 
 
 def _tables(guess: Guess, base: Path) -> list[str]:

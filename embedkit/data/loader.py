@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from embedkit.config.model import StreamConfig
@@ -69,6 +70,10 @@ class Loader:
             if own:
                 self._source = _buffered(store, stream, sampler, own, seed, where)
         self._position: State = dict(self._source.state_dict())
+
+    def remarks(self) -> list[str]:
+        """What the sampler wants a person to know."""
+        return self._source.remarks() if isinstance(self._source, BatchSampler) else []
 
     @property
     def batches_per_epoch(self) -> int:
@@ -159,6 +164,7 @@ def make_loader(
     world: int = 1,
     prefetch: int = 2,
     stage: str = "",
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> Loader:
     """The loader of a stream of a stage, with the sampler that the run file names.
 
@@ -173,6 +179,7 @@ def make_loader(
         world: number of processes; ``stream.size`` is the size of all their shards together.
         prefetch: batches made ahead in a thread.
         stage: the stage's place in the run file, such as ``stages.0``, for messages.
+        groups: the group of each row of the stream's table, int64 [M], for samplers that mind groups.
 
     Raises:
         UsageError: unknown table or sampler, wrong options, or a batch larger than the data.
@@ -196,7 +203,7 @@ def make_loader(
     own_seed = int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=7).digest(), "little")
     entry = registry.entry("sampler", stream.sampler)
     config = entry.parse(stream.options, where=where)
-    columns = {}
+    columns = {} if groups is None else {"group": groups[rows]}
     looks_at = cast(type[BatchSampler], entry.load()).looks_at
     if "length" in looks_at:
         columns["length"] = windows.lengths(rows) if windows is not None else _history_lengths(store, stream.table, fields, rows, where)

@@ -23,7 +23,8 @@ class SamplerContext:
         rows: int64 [N], the row numbers that may be drawn (train rows of the stream's table; users for windows).
         size: rows a batch (the global batch under DDP).
         seed: of this stream.
-        columns: what the sampler's class ``looks_at``, [N] each.
+        columns: what the sampler's class ``looks_at``, and ``group``, int64, where the stream names its groups; [N] each, in the order of
+            ``rows``.
     """
 
     rows: Rows
@@ -53,6 +54,10 @@ class BatchSampler(Component):
     @abstractmethod
     def batches_per_epoch(self) -> int:
         """Batches that make an epoch."""
+
+    def remarks(self) -> list[str]:
+        """What a person should know before training, such as rows that are never drawn; the log says it."""
+        return []
 
     @abstractmethod
     def __iter__(self) -> Iterator[Rows]:

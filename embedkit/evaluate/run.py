@@ -55,6 +55,7 @@ def evaluate_run(
         it is used again.
     """
     found: list[Estimate] = []
+    taken: set[str] = set()
     training = model.training
     model.eval()
     try:
@@ -65,7 +66,7 @@ def evaluate_run(
                 split=split,
                 device=torch.device(device),
                 seed=plan.config.seed if seed is None else seed,
-                save_table=_keeper(folder, name, first=not found),
+                save_table=_keeper(folder, name, taken),
                 quick=quick,
                 max_queries=max_queries,
                 precision=precision,
@@ -147,15 +148,18 @@ def table_rows(estimates: Sequence[Estimate]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def _keeper(folder: RunFolder | None, evaluator: str, *, first: bool) -> Any:
-    """Writes an evaluator's tables as Parquet. Those of the first have the plain names that ``compare`` reads; a repeated evaluator's
-    tables carry its number, another one's its name."""
+def _keeper(folder: RunFolder | None, evaluator: str, taken: set[str]) -> Any:
+    """Writes an evaluator's tables as Parquet; a repeated evaluator's tables carry its number, and a name that another evaluator took
+    already is followed by this one's."""
     number = evaluator.rpartition("-")[2]
-    suffix = f"-{number}" if number.isdigit() else "" if first else f"-{evaluator}"
+    suffix = f"-{number}" if number.isdigit() else ""
 
     def keep(name: str, frame: pl.DataFrame) -> None:
+        file = f"{name}{suffix}"
+        file = file if file not in taken else f"{name}-{evaluator}"
+        taken.add(file)
         if folder is not None:
-            with atomic_file(folder.path / f"{name}{suffix}.parquet") as beside:
+            with atomic_file(folder.path / f"{file}.parquet") as beside:
                 frame.write_parquet(beside)
 
     return keep

@@ -178,12 +178,15 @@ class Model(nn.Module):
         return Outputs(tokens, pooled, embedding, raw, head.prefixes, head.normalized, states)
 
     def tokens(self, view: View, fields: tuple[FieldSpec, ...]) -> Tokens:
-        """Encode these fields of a view; tokens come in the order of ``fields``, whichever encoder made them."""
+        """Encode these fields of a view; tokens come in the order of ``fields``, whichever encoder made them. See ``Mix`` for mixtures."""
         by_encoder: dict[str, dict[str, Column]] = {}
         for field in fields:
             by_encoder.setdefault(self._encoder_of[field.name], {})[field.name] = view.batch.columns[field.name]
         parts = [self.encoders[name](columns, view) for name, columns in by_encoder.items()]
-        return Tokens.cat(parts).select([field.name for field in fields])
+        tokens = Tokens.cat(parts).select([field.name for field in fields])
+        if view.mix is None:
+            return tokens
+        return tokens.mixed(self.tokens(view.mix.other, fields), view.mix.rows, view.mix.share)
 
     @torch.inference_mode()
     def encode(self, batch: Batch, tower: str, *, hidden: Collection[str] = ()) -> Tensor:
@@ -237,6 +240,8 @@ class Model(nn.Module):
             )
         if not self.encoders[self._encoder_of[window]].one_token_a_value(self.spec.schema.fields[window]):
             raise UsageError(f"field '{window}': its encoder pools the values of a row, so positions cannot be told apart")
+        if view.mix is not None:
+            raise UsageError(f"field '{window}': each value of a window has a target, so its rows cannot be mixed with others")
         if view.fill == "drop" and (window in view.hidden or window in view.hidden_values):
             raise UsageError(f"field '{window}': each value of a window has a target, so none may be dropped: hide it by fill = replace")
         return window

@@ -46,6 +46,24 @@ class Tokens:
             spans,
         )
 
+    def mixed(self, other: Tokens, rows: Tensor, share: float) -> Tokens:
+        """``share`` of these tokens and the rest of another view's, whose row ``rows[i]`` goes with row i, field by field.
+
+        A token that only one side has is mixed with zeros; it counts as hidden where neither side shows a value.
+        """
+        parts = []
+        for name, own in self.spans.items():
+            span = other.spans[name]
+            ours = (self.x[:, own], self.pad[:, own], self.hidden[:, own])
+            theirs = [tensor[:, span].index_select(0, rows) for tensor in (other.x, other.pad, other.hidden)]
+            width = max(ours[0].shape[1], theirs[0].shape[1])
+            x, pad, hidden = (_longer(tensor, width) for tensor in ours)
+            x2, pad2, hidden2 = (_longer(tensor, width) for tensor in theirs)
+            x = share * x.masked_fill(pad.unsqueeze(-1), 0.0) + (1.0 - share) * x2.masked_fill(pad2.unsqueeze(-1), 0.0)
+            neither = (pad | hidden) & (pad2 | hidden2) & ~(pad & pad2)
+            parts.append(Tokens(x, pad & pad2, neither, {name: slice(0, width)}))
+        return Tokens.cat(parts)
+
     def select(self, fields: Sequence[str]) -> Tokens:
         """The tokens of these fields, in this order; the same object when that is what it holds."""
         if list(self.spans) == list(fields):
@@ -88,6 +106,12 @@ def _widened(tokens: Tokens, widths: Mapping[str, int]) -> Tokens:
             )
         )
     return Tokens.cat(fields)
+
+
+def _longer(x: Tensor, width: int) -> Tensor:
+    """[B, L, …] → [B, width, …]: zeros behind, or True for a mask of padding."""
+    missing = width - x.shape[1]
+    return F.pad(x, (0, missing), value=True) if x.dim() == 2 else F.pad(x, (0, 0, 0, missing))
 
 
 @dataclass(frozen=True, eq=False)

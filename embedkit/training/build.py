@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,7 +21,10 @@ from embedkit.training.step import WeightedLoss
 from embedkit.views import Augmentation, AugmentationContext, Random, View
 
 if TYPE_CHECKING:
+    from embedkit.data.store import Store
     from embedkit.training.stages import StageContext
+
+_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class ViewMaker:
         """
         views = dict(streams)
         for augmentation, source, names in self.parts:
-            made = augmentation(views[source], random)
+            made = augmentation.among(views[source], views, random)
             if len(made) != len(names):
                 raise PluginError(f"{type(augmentation).__name__} made {len(made)} views, but 'makes' names {len(names)}")
             views.update(zip(names, made, strict=True))
@@ -171,3 +176,50 @@ def _augmentation(view: ViewUse, stream: StreamConfig, fields: tuple[str, ...], 
         mutual_information=lambda names: context.store.mutual_information(stream.table, list(names)),
     )
     return cast(Augmentation, entry.create(entry.parse(view.options, where=where), context=augmentation_context))
+
+
+def stream_groups(config: TrainConfig, context: StageContext, *, where: str) -> dict[str, npt.NDArray[np.int64]]:
+    """Stream → the group of each row of its table, int64 [M], for streams that name their groups. Rows that have none are -1.
+
+    Raises:
+        UsageError: the stage made no groups, or those of another table; or the field is out of reach.
+    """
+    found: dict[str, npt.NDArray[np.int64]] = {}
+    for name, stream in config.streams.items():
+        if stream.groups is not None:
+            at = f"{where}.streams.{name}.groups"
+            if stream.groups.stage is not None:
+                found[name] = _groups_of_stage(stream.groups.stage, stream.table, context, at)
+            else:
+                found[name] = _groups_of_field(str(stream.groups.field), stream.table, context.store)
+    return found
+
+
+def _groups_of_stage(stage: str, table: str, context: StageContext, at: str) -> npt.NDArray[np.int64]:
+    """As the stage's table ``clusters`` says, by row number; every train row must stand there."""
+    import polars as pl
+
+    path = context.tables.get(stage, {}).get("clusters")
+    if path is None:
+        there = ", ".join(name for name, tables in context.tables.items() if "clusters" in tables) or "none"
+        raise UsageError(f"{at}: stage '{stage}' left no clusters; earlier stages that did: {there}")
+    frame = pl.read_parquet(path)
+    groups = np.full(context.store.tables[table].rows, -1, dtype=np.int64)
+    rows = frame["row"].to_numpy()
+    drawn = context.store.train_rows(table)
+    if len(rows) and rows.max() < len(groups):
+        groups[rows] = frame["group"].to_numpy()
+    if (groups[drawn] < 0).any():
+        raise UsageError(f"{at}: stage '{stage}' clustered the rows of another table than '{table}'; name a stage that clustered these")
+    return groups
+
+
+def _groups_of_field(field: str, table: str, store: Store) -> npt.NDArray[np.int64]:
+    """The code of a category for each row, -1 where it is missing."""
+    pieces = [np.zeros(0, np.int64)]
+    for at in range(0, store.tables[table].rows, _AT_ONCE):
+        rows = torch.arange(at, min(at + _AT_ONCE, store.tables[table].rows))
+        column = store.batch({table: rows}, (field,)).columns[field]
+        codes = column.values if column.present is None else column.values.masked_fill(~column.present, -1)
+        pieces.append(codes.numpy().astype(np.int64))
+    return np.concatenate(pieces)

@@ -40,6 +40,10 @@ def forward_in_pieces(model: Model, view: View, tower: str, rows: int, *, layers
     names = [field.name for field in model.spec.schema.tower_fields(tower) if field.name in view.batch.columns]
     if not names or len(view.batch.columns[names[0]]) <= rows:
         return cast(Outputs, model(view, tower, layers=layers))
+    if view.mix is not None:
+        raise UsageError(
+            f"tower '{tower}': rows of a mixed view need other rows of their batch, so forward_rows cannot cut it: leave it out"
+        )
 
     def run(piece: View) -> Outputs:
         found: Outputs = model(piece, tower, layers=layers)

@@ -125,6 +125,7 @@ class _Run:
         self.metrics = MetricsFile(folder.metrics)
         self.estimates: list[Estimate] = []
         self._codecs = folder.checkpoints / "codecs"
+        self.tables: dict[str, Mapping[str, Path]] = {}
 
     def run(self) -> RunResult:
         from embedkit.data.store import Store
@@ -216,20 +217,28 @@ class _Run:
             resume=self.resume,
             log=self.log,
             watch=self.watch,
+            tables=dict(self.tables),
         )
         checkpoints = Checkpoints(context.checkpoints)
         done = checkpoints.finished() if self.resume else None
         if done is not None:
             model.load_state_dict(done["model"])
             self.log(f"{name}: had ended, taken from its checkpoint")
-            return _result(done["result"])
+            found = _result(done["result"])
+            self._remember(index, found.tables)
+            return found
         stage = cast(Stage, part.create(None))
         result = _run_stage(stage, context)
+        self._remember(index, result.tables)
         if first():
             checkpoints.finish(model.state_dict(), _kept(result))
             draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
             self.host.announce("stage_finished", stage=name, result=result)
         return result
+
+    def _remember(self, index: int, tables: Mapping[str, Path]) -> None:
+        """Keep a stage's tables for later ones, under the name that the run file calls it by."""
+        self.tables[str(getattr(self.plan.stages[index].config, "name", None) or index)] = tables
 
     def _stage_name(self, index: int) -> str:
         """What the log calls a stage: its name, or, where it has only its number, what it does."""

@@ -16,7 +16,7 @@ from embedkit.errors import DataError
 from embedkit.nn.gather import rank, world
 from embedkit.training import memory
 from embedkit.training.average import Average
-from embedkit.training.build import build_losses, build_views, stream_fields
+from embedkit.training.build import build_losses, build_views, stream_fields, stream_groups
 from embedkit.training.checkpoint import Checkpoints, collect_states, read_state
 from embedkit.training.compute import autocast_type, derive_seed, facts, global_state, load_global_state, seed_all
 from embedkit.training.distributed import first
@@ -74,6 +74,7 @@ class Session:
             where=where,
         )
         self.average = Average(config.average, self.parameters)
+        self.groups = stream_groups(config, context, where=where)
         self.loaders = {
             name: make_loader(
                 context.store,
@@ -85,9 +86,13 @@ class Session:
                 rank=rank(),
                 world=world(),
                 stage=where,
+                groups=self.groups.get(name),
             )
             for name, stream in config.streams.items()
         }
+        for name, loader in self.loaders.items():
+            for remark in loader.remarks():
+                context.log(f"{context.name}: stream '{name}': {remark}")
         self.random = Random(
             torch.Generator().manual_seed(derive_seed(context.seed, "shared")),
             torch.Generator().manual_seed(derive_seed(context.seed, "local", rank())),

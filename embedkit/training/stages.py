@@ -40,6 +40,7 @@ class StageContext:
         resume: continue from the newest checkpoint in ``checkpoints``, if there is one.
         log: takes one line for people.
         watch: called at every validation, if anybody looks on.
+        tables: name of an earlier stage → the tables that it left.
     """
 
     plan: Plan
@@ -54,6 +55,7 @@ class StageContext:
     resume: bool
     log: Callable[[str], Any]
     watch: Watch | None = None
+    tables: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> Path:

@@ -156,7 +156,9 @@ def valid_loss(session: Session) -> float:
             batches = max(1, len(sampler.context.rows) // size) if i == 0 else batches
         else:
             seed = derive_seed(context.seed, "validate", name)
-            loaders[name] = iter(make_loader(context.store, name, stream, context.host.registry, seed, session.fields[name]))
+            loaders[name] = iter(
+                make_loader(context.store, name, stream, context.host.registry, seed, session.fields[name], groups=session.groups.get(name))
+            )
     random = Random(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
     clock = Clock(session.step, session.total)
     total = torch.zeros((), device=context.device)

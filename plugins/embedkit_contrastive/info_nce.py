@@ -6,27 +6,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embedkit.errors import UsageError
 from embedkit.nn.chunked import MOST_LOGITS, cross_entropy
 from embedkit.nn.gather import shards
+from embedkit.nn.unit import unit
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
+from embedkit_contrastive.checks import require_pairs, require_tower
 from embedkit_contrastive.configs import InfoNCEConfig
+from embedkit_contrastive.projector import Projector
 
 
 class InfoNCE(Loss):
     """``-1/B sum_i log softmax_j(s(a_i, b_j) / temperature)`` at j = i; symmetric: the mean with a and b exchanged.
 
-    Where a batch holds a row of the tower's table twice, the copy is left out of the other's negatives.
+    Where a batch holds a row of the tower's table twice, the copy is left out of the other's negatives. With a projector, s compares
+    projections of unit length, and prefixes of the embedding are not trained one by one.
     """
 
-    per_prefix = True
     config: InfoNCEConfig
 
     def __init__(self, config: InfoNCEConfig, *, context: LossContext) -> None:
         super().__init__(config, context=context)
-        if config.tower not in context.schema.towers:
-            raise UsageError(f"info_nce: tower = '{config.tower}' is no tower; the towers are {', '.join(context.schema.towers)}")
+        require_tower("info_nce", config.tower, context)
         self.table = context.schema.towers[config.tower].table
+        self.projector = Projector(context.tower_dims[config.tower], config.projector)
+        self.per_prefix = not config.projector
         self._needs = Needs(tuple(Forward(view, config.tower) for view in config.views))
 
     @property
@@ -36,12 +39,8 @@ class InfoNCE(Loss):
 
     def forward(self, step: Step) -> LossResult:
         """The mean over rows. Rows of all processes are negatives (decision 16)."""
-        first, second = (step.run(view, self.config.tower).embedding.float() for view in self.config.views)
-        if first.shape != second.shape:
-            raise UsageError(
-                f"info_nce: views '{self.config.views[0]}' and '{self.config.views[1]}' have {first.shape[0]} and {second.shape[0]} "
-                "rows: they must come from one draw"
-            )
+        first, second = (self._vectors(step, view) for view in self.config.views)
+        require_pairs("info_nce", self.config.views, first, second)
         batch = shards(first.shape[0], first.device)
         if batch.total == 0:
             return LossResult(zero(first) + zero(second))
@@ -65,6 +64,12 @@ class InfoNCE(Loss):
         labels = torch.arange(first.shape[0], device=first.device)
         loss = F.cross_entropy(logits, labels)
         return 0.5 * (loss + F.cross_entropy(logits.T, labels)) if self.config.symmetric else loss
+
+    def _vectors(self, step: Step, view: str) -> Tensor:
+        outputs = step.run(view, self.config.tower)
+        if not self.config.projector or outputs.embedding.shape[0] < 2:  # a single row has no statistics, and no negatives either
+            return outputs.embedding.float()
+        return unit(self.projector(outputs))
 
     def _numbers(self, step: Step, size: int) -> Tensor | None:
         """Which row of the tower's table each row is, int64 [B]; unknown ones (-1) are no copies of each other."""

@@ -27,7 +27,7 @@ class MaskedCells(Loss):
 
     def __init__(self, config: MaskedCellsConfig, *, context: LossContext) -> None:
         super().__init__(config, context=context)
-        self._needs = Needs((Forward(config.view, config.tower),))
+        self._needs = Needs((Forward(config.view, config.tower, tokens=True),))
         self.heads: Named[nn.Linear] = Named()
         numbers = []
         for name in self._told(context):

@@ -80,7 +80,8 @@ class TJepa(Loss):
         super().__init__(config, context=context)
         self._fields = context.schema.towers[config.tower].fields
         self._target = config.target or context.views[0]
-        self._needs = Needs((Forward(config.context, config.tower), Forward(self._target, config.tower, config.network)))
+        target = Forward(self._target, config.tower, config.network, tokens=True)
+        self._needs = Needs((Forward(config.context, config.tower, tokens=True), target))
         self.predictor = Predictor(self._fields, context.token_dim, config)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from embedkit.nn.values import Outputs, Tokens
 from embedkit.schema import FieldSpec, Schema, Tower
 from embedkit.training.loss import CATALOGUE, Loss, LossContext, LossResult, Needs, Step
 from embedkit.training.schedule import Clock
-from embedkit.views import Random, View
+from embedkit.views import Mix, Random, View
 
 ROWS = 6
 ITEMS = 10
@@ -29,7 +30,8 @@ class LossConformance:
 
     The context has the towers ``item`` (of table ``items``) and ``user`` (of table ``events``) and the views ``main``, ``a`` and ``b``;
     every view's rows are known in both tables. The catalogue holds all items, whatever the batch. A loss that looks at tokens names the
-    ``fields`` of the towers; one that wants something of its augmentation ``dress``es the views.
+    ``fields`` of the towers; one that wants something of its augmentation ``dress``es the views. A loss that looks at ``main`` and ``b``
+    finds ``main`` to be mixed with ``b``.
     """
 
     fields: tuple[FieldSpec, ...] = ()
@@ -147,6 +149,9 @@ class PlainStep:
         self._views = {name: dress(View(Batch({}, dict.fromkeys(TABLES, number), labels))) for name in views}
         spans = {spec.name: slice(i, i + 1) for i, spec in enumerate(fields)}
         length = max(1, len(fields))
+        if {"main", "b"} <= self._views.keys():
+            order = torch.randperm(rows, generator=draw)
+            self._views["main"] = replace(self._views["main"], mix=Mix(self._views["b"], order, 0.3))
         for need in needs.forwards:
             count = ITEMS if need.view == CATALOGUE else rows
             leaf = torch.randn(count, length, WIDTH, generator=draw).to(dtype).requires_grad_(need.network == "student")

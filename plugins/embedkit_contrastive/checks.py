@@ -1,0 +1,22 @@
+"""What the losses over two views have in common: the tower is there, and the views are of one draw."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from embedkit.errors import UsageError
+from embedkit.training.loss import LossContext
+
+
+def require_tower(loss: str, tower: str, context: LossContext) -> None:
+    """Raise ``UsageError`` unless there is such a tower."""
+    if tower not in context.schema.towers:
+        raise UsageError(f"{loss}: tower = '{tower}' is no tower; the towers are {', '.join(context.schema.towers)}")
+
+
+def require_pairs(loss: str, views: tuple[str, str], first: Tensor, second: Tensor) -> None:
+    """Raise ``UsageError`` unless row i of one view is row i of the other."""
+    if first.shape != second.shape:
+        raise UsageError(
+            f"{loss}: views '{views[0]}' and '{views[1]}' have {first.shape[0]} and {second.shape[0]} rows: they must come from one draw"
+        )
