@@ -139,8 +139,8 @@ def validate(session: Session) -> None:
     session.metrics.append(record)
     session.progress.line(f"{session.context.name} step {session.step}  valid {metric} {value:.4f}{' (best)' if best else ''}")
     session.context.host.announce("step_reported", report=record)
-    if session.context.watch is not None:
-        session.context.watch(session.context.index, record)
+    if session.context.onlooker is not None:
+        session.context.onlooker(session.context.index, record)
 
 
 def finish(session: Session) -> StageResult:

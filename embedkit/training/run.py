@@ -20,7 +20,7 @@ from embedkit.training.curve import draw_curve
 from embedkit.training.distributed import first, from_first, one_error, same_state, wait
 from embedkit.training.optimize import wants_sparse
 from embedkit.training.report import MetricsFile
-from embedkit.training.stages import Stage, StageContext, StageResult, Watch
+from embedkit.training.stages import Onlooker, Stage, StageContext, StageResult
 from embedkit.training.warm import carry_over
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def train_run(
     resume: bool = False,
     log: Callable[[str], Any] = lambda line: None,
     evaluate: bool = True,
-    watch: Watch | None = None,
+    onlooker: Onlooker | None = None,
 ) -> RunResult:
     """Run every stage of a plan, write the bundle, evaluate it.
 
@@ -72,7 +72,7 @@ def train_run(
             bit for bit, to those of an uninterrupted run (decision 18).
         log: takes one line for people.
         evaluate: measure on the test split at the end; trials of a tuning do not.
-        watch: called with a stage's index and record at every validation; what it raises ends the run.
+        onlooker: called with a stage's index and record at every validation; what it raises ends the run.
 
     Raises:
         UsageError, DataError, PluginError, BundleError: something is wrong with the run file, the data or a plugin. A new run that ends so
@@ -84,7 +84,7 @@ def train_run(
     try:
         with folder.running() if first() else nullcontext(), one_error():
             started = True
-            return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, watch).run())
+            return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, onlooker).run())
     except EmbedkitError as error:
         mendable = error.exit_code == EmbedkitError.exit_code  # no bug, in whichever process
         if first() and started and mendable and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
@@ -117,10 +117,10 @@ class _Run:
         resume: bool,
         log: Callable[[str], Any],
         evaluate: bool,
-        watch: Watch | None,
+        onlooker: Onlooker | None,
     ) -> None:
         self.plan, self.folder, self.host, self.resume, self.log = plan, folder, host, resume, log
-        self.evaluate, self.watch = evaluate, watch
+        self.evaluate, self.onlooker = evaluate, onlooker
         self.device = set_up(plan.config.compute)
         self.metrics = MetricsFile(folder.metrics)
         self.estimates: list[Estimate] = []
@@ -216,8 +216,8 @@ class _Run:
             device=self.device,
             resume=self.resume,
             log=self.log,
-            watch=self.watch,
             tables=dict(self.tables),
+            onlooker=self.onlooker,
         )
         checkpoints = Checkpoints(context.checkpoints)
         done = checkpoints.finished() if self.resume else None

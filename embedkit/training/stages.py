@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embedkit.nn.model import Model
     from embedkit.runs import RunFolder
 
-Watch = Callable[[int, Mapping[str, Any]], None]
+Onlooker = Callable[[int, Mapping[str, Any]], None]
 """Takes a stage's index and the record of a validation; what it raises ends the run."""
 
 
@@ -39,8 +39,8 @@ class StageContext:
         device: where the model is.
         resume: continue from the newest checkpoint in ``checkpoints``, if there is one.
         log: takes one line for people.
-        watch: called at every validation, if anybody looks on.
         tables: name of an earlier stage → the tables that it left.
+        onlooker: called at every validation, if anybody looks on.
     """
 
     plan: Plan
@@ -54,8 +54,8 @@ class StageContext:
     device: torch.device
     resume: bool
     log: Callable[[str], Any]
-    watch: Watch | None = None
     tables: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    onlooker: Onlooker | None = None
 
     @property
     def checkpoints(self) -> Path:

@@ -75,7 +75,11 @@ def tune_run(
     log: Log = lambda line: None,
 ) -> TuneResult:
     """Tune a run; see ``embedkit.tune``."""
+    from embedkit.nn.gather import world
+
     require_optuna()
+    if world() > 1:
+        raise UsageError("a tuning runs in one process; start it without a launcher of several")
     tried = read_space(space)
     start = _base(run, host, overrides, base)
     check(start, tried, host)
@@ -165,7 +169,7 @@ class _Tuning:
         started = time.monotonic()
         try:
             value = run_trial(
-                self.base, trial.options, trial.run, self.host, watch=study.watch(number), log=lambda line: self.log(f"  {line}")
+                self.base, trial.options, trial.run, self.host, onlooker=study.onlooker(number), log=lambda line: self.log(f"  {line}")
             )
         except Pruned as reason:
             study.spent(number, time.monotonic() - started)

@@ -18,7 +18,7 @@ from embedkit.tuning.trials import Objective, Pruned
 if TYPE_CHECKING:
     import optuna
 
-    from embedkit.training.stages import Watch
+    from embedkit.training.stages import Onlooker
 
 NAME = "embedkit"
 """Of the study in its journal."""
@@ -154,7 +154,7 @@ class Study:
         params: dict[str, Any] = copy.ask(self._distributions).params
         return params
 
-    def watch(self, number: int) -> Watch:
+    def onlooker(self, number: int) -> Onlooker:
         """What looks on while a trial trains: reports its validations, and ends it when the pruner says so."""
 
         def look(stage: int, record: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from embedkit.tuning.space import Space, toml_value
 
 if TYPE_CHECKING:
     from embedkit.host import Host
-    from embedkit.training.stages import Watch
+    from embedkit.training.stages import Onlooker
 
 Log = Callable[[str], Any]
 
@@ -115,14 +115,14 @@ def check(base: Base, space: Space, host: Host) -> None:
         raise UsageError("\n".join(dict.fromkeys(wrong)))
 
 
-def run_trial(base: Base, options: Mapping[str, Any], path: Path, host: Host, *, watch: Watch, log: Log) -> float:
+def run_trial(base: Base, options: Mapping[str, Any], path: Path, host: Host, *, onlooker: Onlooker, log: Log) -> float:
     """Train one trial in ``path``, or go on with it where it was interrupted.
 
     Returns:
         Its best validation.
 
     Raises:
-        Pruned: ``watch`` ended it.
+        Pruned: ``onlooker`` ended it.
         UsageError: no validation gave a number, or as ``train_run``.
         DataError, PluginError, BundleError: as ``embedkit.training.run.train_run``.
         KeyboardInterrupt: it was asked to stop; the same call goes on.
@@ -130,7 +130,7 @@ def run_trial(base: Base, options: Mapping[str, Any], path: Path, host: Host, *,
     from embedkit.training.run import train_run
 
     plan, resume = _open(base, options, path, host)
-    result = train_run(plan, RunFolder(path), host, resume=resume, log=log, evaluate=False, watch=watch)
+    result = train_run(plan, RunFolder(path), host, resume=resume, log=log, evaluate=False, onlooker=onlooker)
     value = result.stages[base.objective.stage].metrics.get(base.objective.metric)
     if value is None:
         raise UsageError(f"no validation gave a number for {base.objective.metric}")

@@ -122,17 +122,17 @@ def test_losing_trials_are_ended_early(tmp_path: Path) -> None:
     one = study()
     for _ in range(5):
         number = one.next().number
-        one.watch(number)(1, {"step": 10, "value": 1.0})
+        one.onlooker(number)(1, {"step": 10, "value": 1.0})
         one.finish(number, 1.0)
     last = study().next().number
-    look = study().watch(last)
+    look = study().onlooker(last)
     look(0, {"step": 10, "value": 9.0})  # another stage's
     look(1, {"step": 5, "value": 9.0})  # nobody else was measured there
     look(1, {"step": 10, "value": None})
     with pytest.raises(Pruned, match=r"ended at step 10: loss 2\.0000 is worse than the median"):
         look(1, {"step": 10, "value": 2.0})
     with pytest.raises(Pruned):
-        study().watch(last)(1, {"step": 10, "value": 2.0})  # a trial that was killed there comes by again
+        study().onlooker(last)(1, {"step": 10, "value": 2.0})  # a trial that was killed there comes by again
     study().prune(last)
     trials = study().trials()
     assert [trial.state for trial in trials] == ["finished"] * 5 + ["pruned"]
@@ -204,6 +204,13 @@ def test_without_optuna_the_extra_is_named(shop: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match=r'pip install "embedkit\[tune\]"'):
         embedkit.tune(shop / "run.toml", shop / "space.toml", shop / "tuned", trials=1)
+
+
+def test_several_processes_are_refused(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedkit.nn.gather.world", lambda: 2)
+    with pytest.raises(UsageError, match="a tuning runs in one process"):
+        embedkit.tune(shop / "run.toml", shop / "space.toml", shop / "tuned", trials=1)
+    assert not (shop / "tuned").exists()
 
 
 def test_names_are_cut_to_what_tells_them_apart() -> None:

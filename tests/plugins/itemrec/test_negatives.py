@@ -21,7 +21,7 @@ def step_of(loss, rows, others):
 
 
 def scores(step, i, j=None):
-    query = step.run("main", "user").embedding[i]
+    query = step.run("main", "user").embedding[i].detach()
     return float(query @ (step.run("main", "item").embedding[i] if j is None else step.run("a", "item").embedding[j]))
 
 
@@ -81,7 +81,7 @@ def test_sampled_softmax_corrects_for_what_the_sampler_draws(in_batch):
         own = scores(step, i) - math.log(expected(ROWS[i]))
         others = [scores(step, i, j) - math.log(expected(OTHERS[j])) for j in range(6) if OTHERS[j] != ROWS[i]]
         if in_batch:
-            query, items = step.run("main", "user").embedding[i], step.run("main", "item").embedding
+            query, items = step.run("main", "user").embedding[i].detach(), step.run("main", "item").embedding
             others += [float(query @ items[j]) - math.log(expected(ROWS[j])) for j in range(5) if j != i]
         total += math.log(sum(math.exp(s) for s in [own, *others])) - own
     assert float(loss(step).loss.detach()) == pytest.approx(total / 5, rel=1e-5)

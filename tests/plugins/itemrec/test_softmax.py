@@ -201,7 +201,7 @@ def test_losses_with_drawn_negatives_learn_what_comes_next(shop, loss, sampler):
     run = copy.deepcopy(RUN)
     stage = run["stages"][0]
     stage["streams"]["others"] = {"table": "items", "sampler": sampler, "size": 32}
-    stage["epochs"] = 15
+    stage["epochs"] = 30
     stage["losses"] = [{"use": loss, "query": "user", "target": "item", "negatives": "others", "temperature": 0.1}]
     assert trained(shop, run).metrics["recall@5"] > 0.2
 
