@@ -21,7 +21,7 @@ def draw_curve(records: Sequence[Mapping[str, Any]], path: Path, *, title: str) 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    losses, valid, metric = _series(records)
+    losses, valid, metric = series(records)
     if not losses:
         return
     rows = 2 if valid else 1
@@ -47,7 +47,7 @@ def draw_curve(records: Sequence[Mapping[str, Any]], path: Path, *, title: str) 
     atomic_write(path, picture.getvalue())
 
 
-def _series(
+def series(
     records: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, list[tuple[int, float]]], list[tuple[int, float]], str]:
     """Loss name → points, the validation points, and the validation metric's name."""
