@@ -45,7 +45,8 @@ details { margin: 10px 0; } summary { cursor: pointer; color: var(--c0); }
 .user li.hit { color: var(--good); font-weight: 600; }
 #tip { position: fixed; display: none; pointer-events: none; background: var(--ink); color: var(--page); padding: 3px 8px;
   border-radius: 5px; font-size: 13px; max-width: 340px; z-index: 9; }
-@media print { main { max-width: none; padding: 0; } nav, #tip { display: none; } body { font-size: 12px; }
+@media print { main { max-width: none; padding: 0; } .charts { grid-template-columns: 1fr 1fr; }
+  .users { grid-template-columns: 1fr 1fr 1fr; } nav, #tip { display: none; } body { font-size: 12px; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } h2 { break-after: avoid; } }
 """
 
