@@ -47,7 +47,8 @@ def head(runs: Sequence[Told]) -> str:
 
 def curves(run: Told) -> str:
     """Losses and the validation metric over steps."""
-    losses, valid, metric = series(run.records)
+    losses, measured, metric = series(run.records)
+    valid = [(step, value) for step, value in measured if value is not None]  # None: a figure that was no number
     if not losses:
         return missing("This run wrote no metrics.jsonl, so there is no curve: it stopped before its first line of the log.")
     shown = [Line(name, i, _thin(points)) for i, (name, points) in enumerate(losses.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -125,6 +126,18 @@ def test_a_run_without_a_bundle_shows_what_it_wrote(trained, tmp_path):
     assert "wrote no metrics.jsonl" in found["curves"]
     assert "bundle" in found["items"]
     assert "failed" in found["head"]
+
+
+def test_a_diverged_run_has_a_curve(tmp_path):
+    folder = RunFolder.create(tmp_path, "diverged", 0)
+    folder.set_status("failed")
+    valid = {"kind": "valid", "stage": "0", "metric": "ndcg@10", "metrics": {}, "best": False}
+    train = {"kind": "train", "stage": "0", "losses": {"loss": 3.5}}
+    lines = [train | {"step": 1}, valid | {"step": 1, "value": 0.25}, train | {"step": 2}, valid | {"step": 2, "value": None}]
+    folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = embedkit.report(folder.path).read_text(encoding="utf-8")
+    assert "ndcg@10, step 1: 0.2500" in text
+    assert "ndcg@10, step 2" not in text
 
 
 def test_tables_that_are_gone_leave_the_figures(trained, tmp_path):
