@@ -13,7 +13,7 @@ from embedkit.reporting.collect import Told
 from embedkit.reporting.items import Map
 from embedkit.reporting.svg import Line, Mark, Row, number
 from embedkit.reporting.users import Confidence, User
-from embedkit.training.curve import series
+from embedkit.training.curve import Series
 
 _POINTS = 400
 """Points of a curve at most; longer ones show means of neighbouring steps."""
@@ -47,8 +47,9 @@ def head(runs: Sequence[Told]) -> str:
 
 def curves(run: Told) -> str:
     """Losses and the validation metric over steps."""
-    losses, measured, metric = series(run.records)
-    valid = [(step, value) for step, value in measured if value is not None]  # None: a figure that was no number
+    found = Series.of(run.records)
+    losses, metric = found.losses, found.metric
+    valid = [(step, value) for step, value in found.valid if value is not None]  # None: a figure that was no number
     if not losses:
         return missing("This run wrote no metrics.jsonl, so there is no curve: it stopped before its first line of the log.")
     shown = [Line(name, i, _thin(points)) for i, (name, points) in enumerate(losses.items())]

@@ -19,6 +19,6 @@ def register_losses(register: Any) -> None:
     register(
         "spread_out",
         "embedkit_contrastive.spread_out:SpreadOut",
-        config="embedkit_contrastive.configs:SpreadOutConfig",
+        config="embedkit_contrastive.configs_spread_out:SpreadOutConfig",
         summary="Push the rows of a batch apart, without a second view.",
     )

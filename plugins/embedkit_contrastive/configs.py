@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from embedkit.component import Config
 from embedkit.config.model import Scheduled
 from embedkit.config.references import TowerName, ViewName
@@ -20,17 +18,3 @@ class InfoNCEConfig(Config):
     """What similarities are divided by."""
     symmetric: bool = True
     """Take the mean of both directions; False: the first view asks, the second answers (Yao et al. 2021)."""
-
-
-class SpreadOutConfig(Config):
-    """Options of ``spread_out``."""
-
-    tower: TowerName
-    """Tower whose embeddings are spread."""
-    view: ViewName
-    """Stream or view of its rows, drawn uniformly as a rule."""
-    form: Literal["log_sum_exp", "moments"] = "log_sum_exp"
-    """``log_sum_exp``: every other row is a negative (Yao et al. 2021); ``moments``: mean and mean square of the similarities (Zhang et al.
-    2017)."""
-    temperature: Scheduled = 0.1
-    """log_sum_exp: what similarities are divided by."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from embedkit.errors import UsageError
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
-from embedkit_contrastive.configs import SpreadOutConfig
+from embedkit_contrastive.configs_spread_out import SpreadOutConfig
 
 
 class SpreadOut(Loss):

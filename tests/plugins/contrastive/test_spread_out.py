@@ -10,10 +10,21 @@ import torch.nn.functional as F
 from embedkit.data.batch import Batch
 from embedkit.errors import UsageError
 from embedkit.schema import Schema, Tower
+from embedkit.testing.conformance.loss import LossConformance
 from embedkit.training.loss import LossContext
 from embedkit.views import View
-from embedkit_contrastive.configs import SpreadOutConfig
+from embedkit_contrastive.configs_spread_out import SpreadOutConfig
 from embedkit_contrastive.spread_out import SpreadOut
+
+
+class TestLogSumExp(LossConformance):
+    def loss(self, context):
+        return SpreadOut(SpreadOutConfig(tower="item", view="a"), context=context)
+
+
+class TestMoments(LossConformance):
+    def loss(self, context):
+        return SpreadOut(SpreadOutConfig(tower="item", view="a", form="moments"), context=context)
 
 
 def step_of(vectors, rows=None):
