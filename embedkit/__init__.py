@@ -13,14 +13,14 @@ import pluggy
 from embedkit._version import __version__
 
 if TYPE_CHECKING:
-    from embedkit.api import compare, load, open_index, train, tune
+    from embedkit.api import compare, load, open_index, report, train, tune
     from embedkit.errors import BundleError, DataError, EmbedkitError, PluginError, SpaceMismatch, UsageError
 
 hookimpl = pluggy.HookimplMarker("embedkit")
 """Marks a plugin's hook functions."""
 
 _LAZY = {
-    **dict.fromkeys(("compare", "load", "open_index", "train", "tune"), "embedkit.api"),
+    **dict.fromkeys(("compare", "load", "open_index", "report", "train", "tune"), "embedkit.api"),
     **dict.fromkeys(("BundleError", "DataError", "EmbedkitError", "PluginError", "SpaceMismatch", "UsageError"), "embedkit.errors"),
 }
 
@@ -36,6 +36,7 @@ __all__ = [
     "hookimpl",
     "load",
     "open_index",
+    "report",
     "train",
     "tune",
 ]

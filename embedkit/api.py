@@ -52,6 +52,7 @@ __all__ = [
     "neighbours",
     "open_index",
     "recommend",
+    "report",
     "train",
     "tune",
 ]
@@ -419,3 +420,32 @@ def compare(runs: Sequence[str | Path], *, split: str = "test", model: str = "mo
     from embedkit.evaluate.compare import compare as paired
 
     return paired(runs, split=split, model=model, seed=seed)
+
+
+def report(
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    plugins: Sequence[str] = (),
+    host: Host | None = None,
+    **options: Any,
+) -> Path:
+    """Write one HTML page about a run that needs nothing else: curves, figures beside baselines, a map of the items, users by confidence.
+
+    Args:
+        runs: folder of a run, or of several: the page is about the first, and each is a point of quality against table bytes.
+        out: file to write; ``report.html`` in the first run's folder when left out.
+        plugins: as in ``load``.
+        host: as in ``load``.
+        options: ``split``, ``items``, ``users``, ``seed``, ``log`` of ``embedkit.reporting.build.write_report``.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError, BundleError, PluginError: as ``embedkit.reporting.build.write_report``.
+    """
+    from embedkit.reporting.build import write_report
+
+    folders = [runs] if isinstance(runs, (str, Path)) else list(runs)
+    return write_report(folders, None if out is None else Path(out), _host(host, plugins).registry, **options)

@@ -13,6 +13,7 @@
         bundle/              the trained model
         evaluation.json      figures with intervals
         queries-<split>.parquet   figures a query, for paired comparisons
+        report.html          the page that `embedkit report` writes
 """
 
 from __future__ import annotations
@@ -135,6 +136,11 @@ class RunFolder:
     def evaluation(self) -> Path:
         """Figures with intervals, JSON."""
         return self.path / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """The page that ``embedkit report`` writes."""
+        return self.path / "report.html"
 
     def queries(self, split: str) -> Path:
         """Figures a query of a split, Parquet."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "tune": "Try options of a run file on the validation rows.",
     "evaluate": "Measure a trained run.",
     "compare": "Compare runs, query by query.",
+    "report": "Write a page about a run.",
     "embed": "Turn the rows of a table into vectors.",
     "index": "Build a nearest-neighbour index from vectors.",
     "search": "Find the nearest items of an id, a text, a row or a history.",

@@ -294,14 +294,20 @@ class Store:
         return torch.from_numpy(out)
 
     def mutual_information(self, table: str, fields: Sequence[str], bins: int = 256) -> npt.NDArray[np.float64]:
-        """Mutual information in nats of each two fields over the train rows of a table, [k, k] (decision 15)."""
+        """Mutual information in nats of each two fields over train rows, [k, k] (decision 15).
+
+        The rows are those of the table that all fields stand in: what the fields of an item say of each other does not depend on how often
+        the item is bought. Fields of several tables are counted over the rows of ``table``, which must have them all in reach.
+        """
         from embedkit.data.stats import MutualInformation
 
+        owners = {self._spec(name).table for name in fields}
+        table = owners.pop() if len(owners) == 1 else table
         counts = MutualInformation({name: self.codecs[name].stats for name in fields}, bins=bins)
         split = self.tables[table].split
         for unit in self.tables[table].units:
             train = unit.row0 + np.flatnonzero(split[unit.row0 : unit.row0 + unit.rows] == 0)
-            counts.observe(self._table(table).take(torch.from_numpy(train), fields))
+            counts.observe(self.batch({table: torch.from_numpy(train)}, fields).columns)
         return counts.matrix()
 
     # -- queries

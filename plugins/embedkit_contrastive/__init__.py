@@ -26,7 +26,7 @@ def register_augmentations(register: Any) -> None:
 
 @hookimpl
 def register_losses(register: Any) -> None:
-    """Register ``info_nce``, ``barlow_twins`` and ``mixed_barlow_twins``."""
+    """Register ``info_nce``, ``barlow_twins``, ``mixed_barlow_twins`` and ``spread_out``."""
     register(
         "info_nce",
         "embedkit_contrastive.info_nce:InfoNCE",
@@ -44,4 +44,10 @@ def register_losses(register: Any) -> None:
         "embedkit_contrastive.barlow:MixedBarlowTwins",
         config="embedkit_contrastive.configs:MixedBarlowTwinsConfig",
         summary="Barlow Twins, and mixed rows correlate as mixtures (Bandara et al. 2023).",
+    )
+    register(
+        "spread_out",
+        "embedkit_contrastive.spread_out:SpreadOut",
+        config="embedkit_contrastive.configs_spread_out:SpreadOutConfig",
+        summary="Push the rows of a batch apart, without a second view.",
     )

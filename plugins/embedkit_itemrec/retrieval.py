@@ -112,13 +112,13 @@ class Retrieval(Evaluator):
     def _estimates(
         self, figures: Figures, rankings: Rankings, values: Mapping[str, dict[str, Floats]], users: Ints, seed: int
     ) -> Iterator[Estimate]:
-        """Figures over all queries, with what is reported beside them."""
+        """Figures over all queries, with what is reported beside them; a figure over nothing is left out."""
         means = _means({(model, None): found for model, found in values.items()}, users, seed)
         for model, ranking in rankings.items():
             queries, targets = len(ranking.ranks), len(ranking.ranks.values)
             shown = {name: Estimate(name, v, None, None, queries, model) for name, v in figures.together(ranking).items()}
             shown |= {estimate.metric: estimate for estimate in means if estimate.model == model}
-            yield from (shown[name] for name in self.config.names)
+            yield from (shown[name] for name in self.config.names if not np.isnan(shown[name].value))
             yield Estimate("tied", float(ranking.tied.mean()), None, None, targets, model)
             yield Estimate("unranked", float(ranking.unranked.mean()), None, None, targets, model)
 

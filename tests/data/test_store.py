@@ -11,7 +11,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from fakes import category, history, number, open_store, tags
 
+from embedkit import api
 from embedkit.errors import UsageError
+from embedkit.host import Host
 
 ITEMS = ({"id": ["a", "b", "c", "d"], "price": [1.0, 2.0, 3.0, 4.0], "tags": [["x"], [], None, ["y", "x"]]}, {"key": "id"})
 EVENTS = {
@@ -184,3 +186,10 @@ def test_streamed_tables_give_the_same_values(tmp_path):
     for name in ("c", "x"):
         assert torch.equal(one.columns[name].values, two.columns[name].values)
     assert len(stores[1].batch({"rows": at[:0]}, ["c"]).columns["c"]) == 0
+
+
+def test_what_item_fields_say_of_each_other_does_not_depend_on_sales(bundle):
+    store = api.open_store(bundle, Host.load().registry)
+    items = store.mutual_information("items", ["brand", "price"])
+    assert items[0, 1] > 0
+    assert (store.mutual_information("events", ["brand", "price"]) == items).all()

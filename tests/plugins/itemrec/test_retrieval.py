@@ -154,6 +154,13 @@ def test_what_is_shown_has_figures_beside_the_baselines(run, make_store):
     )
 
 
+def test_a_bias_over_nothing_is_left_out(run, make_store):
+    """Nobody has a history, so nobody's recommendations can be more popular than it."""
+    found, _ = run(make_store([(0, 1, 2), (1, 0, 2)], 3), baselines=["popularity"], k=[1])
+    assert ("model", None, "recall@1") in found
+    assert ("model", None, "popularity_bias@1") not in found
+
+
 def test_tail_and_short_slices(run, make_store):
     rows = [*[(user, 0, 0) for user in range(9)], (9, 1, 0), *[(user, 1, 2) for user in range(4)], (9, 0, 2)]
     found, _ = run(make_store(rows, 3), slices=["tail", "short"], tail_events=1, short_history=0, k=[1], metrics=["recall"])
