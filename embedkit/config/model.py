@@ -157,6 +157,9 @@ class ModelConfig(Config):
     """Trunk of every tower that has no own entry in ``trunks``."""
     trunks: dict[str, Use] = {}
     """Tower → trunk."""
+    shared_trunks: dict[str, str] = {}
+    """Tower → another tower whose trunk it uses, weights and all, under a head of its own: so a tower that predicts a label is tuned on
+    top of what another one learned without labels. Its fields must be among the other's."""
     head: Use = Use(use="linear")
     """Head of every tower that has no own entry in ``heads``."""
     heads: dict[str, Use] = {}

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 class Model(nn.Module):
-    """All towers. Encoders are shared by the towers, so that a domain has one set of table rows; trunks and heads are a tower's own.
+    """All towers. Encoders are shared by the towers, so that a domain has one set of table rows; heads are a tower's own, and so are trunks
+    but for towers that use another's.
 
     Weights are drawn from torch's global generator in a fixed order: encoders, then each tower's trunk and head.
 
@@ -55,10 +56,9 @@ class Model(nn.Module):
         for tower in schema.towers:
             fields = schema.tower_fields(tower)
             lengths = {field.name: self._encoder_for(field, tower).max_tokens(field) for field in fields}
-            trunk = spec.trunks[tower].create(TrunkContext(tower, fields, spec.dim, lengths))
-            head = spec.heads[tower].create(HeadContext(tower, spec.dim))
-            self.trunks[tower] = cast(Trunk, trunk)
-            self.heads[tower] = cast(Head, head)
+            if tower not in spec.shared_trunks:
+                self.trunks[tower] = cast(Trunk, spec.trunks[tower].create(TrunkContext(tower, fields, spec.dim, lengths)))
+            self.heads[tower] = cast(Head, spec.heads[tower].create(HeadContext(tower, spec.dim)))
 
     @property
     def dims(self) -> dict[str, int]:
@@ -69,6 +69,10 @@ class Model(nn.Module):
     def prefixes(self) -> dict[str, tuple[int, ...]]:
         """Tower → nested widths, ascending, the last one E."""
         return {name: head.prefixes for name, head in self.heads.items()}
+
+    def trunk(self, tower: str) -> Trunk:
+        """The tower's trunk: its own, or the one that it shares."""
+        return self.trunks[self.spec.shared_trunks.get(tower, tower)]
 
     def table_parameters(self) -> list[nn.Parameter]:
         """The parameters that are embedding tables, each once."""
@@ -90,7 +94,7 @@ class Model(nn.Module):
             UsageError: no such tower or depth, a view that leaves the tower no field, or a trunk that cannot do windows.
         """
         fields = self._fields(view, tower)
-        trunk, head = self.trunks[tower], self.heads[tower]
+        trunk, head = self.trunk(tower), self.heads[tower]
         if layers and not 1 <= min(layers) <= max(layers) <= trunk.num_layers:
             raise UsageError(f"tower '{tower}': layers {list(layers)} were asked for, its trunk shows {trunk.num_layers or 'none'}")
         window = self._window(view, tower, fields)
@@ -133,8 +137,8 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
     def _fields(self, view: View, tower: str) -> tuple[FieldSpec, ...]:
-        if tower not in self.trunks:
-            raise UsageError(f"there is no tower '{tower}': the model has {', '.join(self.trunks.keys())}")
+        if tower not in self.heads:
+            raise UsageError(f"there is no tower '{tower}': the model has {', '.join(self.heads.keys())}")
         fields = self.spec.schema.tower_fields(tower)
         if view.fields is not None:
             fields = tuple(field for field in fields if field.name in view.fields)
@@ -151,7 +155,7 @@ class Model(nn.Module):
         window = view.batch.window
         if window is None or all(field.name != window for field in fields):
             return None
-        if not self.trunks[tower].windows:
+        if not self.trunk(tower).windows:
             raise UsageError(
                 f"tower '{tower}': its trunk, as configured, cannot give a vector for each position of '{window}'; "
                 'use a causal trunk or a stream with rows = "events"'
