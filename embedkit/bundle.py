@@ -162,7 +162,7 @@ def _tower_id(model: Model, codecs: Codecs, tower: str) -> str:
     for part, module in zip(spec.encoders, model.encoders.values(), strict=True):
         if set(part.fields) & set(names):
             parts += [_identity(part, part.fields), *_weights(module.state_dict())]
-    parts += [_identity(spec.trunks[tower]), *_weights(model.trunks[tower].state_dict())]
+    parts += [_identity(spec.trunks[tower]), *_weights(model.trunks[spec.shared_trunks.get(tower, tower)].state_dict())]
     parts += [_identity(spec.heads[tower]), *_weights(model.heads[tower].state_dict())]
     return digest(parts)
 

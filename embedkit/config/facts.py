@@ -71,8 +71,8 @@ def summarise(name: str, values: pa.ChunkedArray | pa.Array) -> ColumnSummary:
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     kept = values.drop_null()
-    nested = pa.types.is_nested(values.type)
-    unique = len({repr(value) for value in kept.to_pylist()}) if nested else pc.count_distinct(kept).as_py()
+    alone = pa.types.is_nested(values.type) or pa.types.is_null(values.type)  # Arrow cannot count these
+    unique = len({repr(value) for value in kept.to_pylist()}) if alone else pc.count_distinct(kept).as_py()
     return ColumnSummary(name, _word(values.type), len(values), values.null_count, unique, kept.slice(0, SHOWN).to_pylist())
 
 

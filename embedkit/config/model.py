@@ -76,10 +76,10 @@ class SplitConfig(Config):
 
     by: Literal["time", "position", "hash", "column"]
     """``time``: the last periods; ``position``: each user's last events; ``hash``: a stable hash of ``key``; ``column``: as it says."""
-    valid: float | str = 0
+    valid: float | str = 0.0
     """time: a duration such as ``"7d"`` or ``"12h"``; position: events a user; hash: a share of the rows; column: the value
     that means valid."""
-    test: float | str = 0
+    test: float | str = 0.0
     """As ``valid``; the test rows are the last ones."""
     key: list[str] = []
     """hash: the columns that are hashed."""
@@ -157,6 +157,9 @@ class ModelConfig(Config):
     """Trunk of every tower that has no own entry in ``trunks``."""
     trunks: dict[str, Use] = {}
     """Tower → trunk."""
+    shared_trunks: dict[str, str] = {}
+    """Tower → another tower whose trunk it uses, weights and all, under a head of its own: so a tower that predicts a label is tuned on
+    top of what another one learned without labels. Its fields must be among the other's."""
     head: Use = Use(use="linear")
     """Head of every tower that has no own entry in ``heads``."""
     heads: dict[str, Use] = {}

@@ -70,6 +70,7 @@ class ModelSpec:
         trunks: tower → trunk.
         heads: tower → head.
         seed: for salts.
+        shared_trunks: tower → the tower whose trunk it uses; ``trunks`` then says the same of both.
     """
 
     schema: Schema
@@ -79,6 +80,7 @@ class ModelSpec:
     trunks: Mapping[str, Part]
     heads: Mapping[str, Part]
     seed: int = 0
+    shared_trunks: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; ``from_json`` turns it back."""
@@ -90,6 +92,7 @@ class ModelSpec:
             "trunks": {name: part.to_json() for name, part in self.trunks.items()},
             "heads": {name: part.to_json() for name, part in self.heads.items()},
             "seed": self.seed,
+            "shared_trunks": dict(self.shared_trunks),
         }
 
     @classmethod
@@ -111,6 +114,7 @@ class ModelSpec:
             trunks={name: part("trunk", value) for name, value in data["trunks"].items()},
             heads={name: part("head", value) for name, value in data["heads"].items()},
             seed=data["seed"],
+            shared_trunks=data.get("shared_trunks", {}),
         )
 
 

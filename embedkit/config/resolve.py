@@ -67,13 +67,15 @@ def resolve(config: RunConfig, registry: Registry, *, base: Path, where: str = "
     resolver = Resolver(config, schema, registry, found, versions or {})
     encoders = _encoders(resolver, field_types)
     trunks = _per_tower(resolver, "trunk", config.model.trunk, config.model.trunks)
+    shared = _shared_trunks(resolver)
+    trunks |= {tower: trunks[owner] for tower, owner in shared.items() if owner in trunks}
     heads = _per_tower(resolver, "head", config.model.head, config.model.heads)
     stages = _stages(resolver)
     evaluators = [resolver.part("evaluator", use.use, use.options, f"evaluate.{i}") for i, use in enumerate(config.evaluate)]
     index = resolver.part("index", config.index.use, config.index.options, "index")
     found.raise_any()
     assert index is not None
-    model = ModelSpec(schema, field_types, config.model.dim, tuple(encoders), trunks, heads, config.seed)
+    model = ModelSpec(schema, field_types, config.model.dim, tuple(encoders), trunks, heads, config.seed, shared)
     parts = [part for part in evaluators if part is not None]
     filled = _filled(config, model, stages, parts, index)
     return Plan(filled, Path(base), model, tuple(stages), tuple(parts), index, registry)
@@ -161,6 +163,28 @@ def _per_tower(resolver: Resolver, kind: Literal["trunk", "head"], default: Use,
     return parts
 
 
+def _shared_trunks(resolver: Resolver) -> dict[str, str]:
+    """Tower → the tower whose trunk it uses."""
+    towers, own = resolver.config.towers, resolver.config.model.trunks
+    shared = resolver.config.model.shared_trunks
+    for tower, owner in shared.items():
+        at = f"model.shared_trunks.{tower}"
+        unknown = next((name for name in (tower, owner) if name not in towers), None)
+        if unknown is not None:
+            resolver.problems.add(at, f"there is no tower '{unknown}'{suggest(unknown, towers)}")
+        elif owner == tower or owner in shared:
+            resolver.problems.add(at, f"tower '{owner}' has no trunk of its own to share; name a tower that has")
+        elif tower in own:
+            resolver.problems.add(at, f"tower '{tower}' has a trunk of its own in model.trunks; leave one of the two out")
+        else:
+            beyond = [field for field in towers[tower] if field not in towers[owner]]
+            if beyond:
+                resolver.problems.add(
+                    at, f"field '{beyond[0]}' is none of tower '{owner}', whose trunk does not know it; add it there, too"
+                )
+    return dict(shared)
+
+
 def _stages(resolver: Resolver) -> list[Part]:
     parts: list[Part] = []
     names: dict[str, int] = {}
@@ -189,7 +213,7 @@ def _filled(config: RunConfig, model: ModelSpec, stages: Sequence[Part], evaluat
     encoders = [EncoderUse(use=p.entry.qualified, fields=list(p.fields), **written(p)) for p in model.encoders]
     update: dict[str, Any] = {
         "encoders": encoders,
-        "trunks": {tower: _use(part) for tower, part in model.trunks.items()},
+        "trunks": {tower: _use(part) for tower, part in model.trunks.items() if tower not in model.shared_trunks},
         "heads": {tower: _use(part) for tower, part in model.heads.items()},
     }
     # The defaults for towers without an own entry now serve none; keeping them would name a component the run does not use.

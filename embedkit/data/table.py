@@ -127,6 +127,7 @@ class Table:
 
     def _tidy(self, rows: pa.Table, unit: Unit, wanted: list[str], original: dict[str, str]) -> pa.Table:
         kept = self._kept[self._by_label[unit.file]]
+        rows = rows.cast(pa.schema([field.with_type(_without_views(field.type)) for field in rows.schema]))
         if kept is not None:
             inside = kept[np.searchsorted(kept, unit.start) : np.searchsorted(kept, unit.stop)] - unit.start
             rows = rows.take(pa.array(inside))
@@ -291,9 +292,14 @@ def _needed(config: TableConfig) -> list[str]:
 
 
 def _schema(file: File, rename: dict[str, str], select: Sequence[str] | None) -> pa.Schema:
-    fields = [field.with_name(rename.get(field.name, field.name)) for field in file.schema]
+    fields = [field.with_name(rename.get(field.name, field.name)).with_type(_without_views(field.type)) for field in file.schema]
     by_name = {field.name: field for field in fields}
     return pa.schema([by_name[name] for name in (select if select is not None else by_name)])
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """Text as Arrow can filter it: views, which polars hands over and Parquet files remember, it cannot yet."""
+    return pa.large_string() if pa.types.is_string_view(kind) else kind
 
 
 def _select_rows(config: TableConfig, name: str, files: Sequence[File]) -> Table:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class Model(nn.Module):
-    """All towers. Encoders are shared by the towers, so that a domain has one set of table rows; trunks and heads are a tower's own.
+    """All towers. Encoders are shared by the towers, so that a domain has one set of table rows; heads are a tower's own, and so are trunks
+    but for towers that use another's.
 
     Weights are drawn from torch's global generator in a fixed order: encoders, then each tower's trunk and head.
 
@@ -64,10 +65,11 @@ class Model(nn.Module):
         for tower in schema.towers:
             fields = schema.tower_fields(tower)
             lengths = {field.name: self._encoder_for(field, tower).max_tokens(field) for field in fields}
-            trunk = cast(Trunk, spec.trunks[tower].create(TrunkContext(tower, fields, spec.dim, lengths)))
-            head = spec.heads[tower].create(HeadContext(tower, trunk.pooled_dim))
-            self.trunks[tower] = trunk
-            self.heads[tower] = cast(Head, head)
+            if tower not in spec.shared_trunks:
+                self.trunks[tower] = cast(Trunk, spec.trunks[tower].create(TrunkContext(tower, fields, spec.dim, lengths)))
+                self.heads[tower] = self._head(tower)
+        for tower in spec.shared_trunks:  # now that every trunk is there
+            self.heads[tower] = self._head(tower)
         self.read_towers = self._read_towers()
 
     @property
@@ -79,6 +81,10 @@ class Model(nn.Module):
     def prefixes(self) -> dict[str, tuple[int, ...]]:
         """Tower → nested widths, ascending, the last one E."""
         return {name: head.prefixes for name, head in self.heads.items()}
+
+    def trunk(self, tower: str) -> Trunk:
+        """The tower's trunk: its own, or the one that it shares."""
+        return self.trunks[self.spec.shared_trunks.get(tower, tower)]
 
     def table_parameters(self) -> list[nn.Parameter]:
         """The parameters that are embedding tables, each once."""
@@ -166,7 +172,7 @@ class Model(nn.Module):
             UsageError: no such tower or depth, a view that leaves the tower no field, or a trunk that cannot do windows.
         """
         fields = self._fields(view, tower)
-        trunk, head = self.trunks[tower], self.heads[tower]
+        trunk, head = self.trunk(tower), self.heads[tower]
         if layers and not 1 <= min(layers) <= max(layers) <= trunk.num_layers:
             raise UsageError(f"tower '{tower}': layers {list(layers)} were asked for, its trunk shows {trunk.num_layers or 'none'}")
         window = self._window(view, tower, fields)
@@ -209,8 +215,8 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
     def _fields(self, view: View, tower: str) -> tuple[FieldSpec, ...]:
-        if tower not in self.trunks:
-            raise UsageError(f"there is no tower '{tower}': the model has {', '.join(self.trunks.keys())}")
+        if tower not in self.heads:
+            raise UsageError(f"there is no tower '{tower}': the model has {', '.join(self.heads.keys())}")
         fields = self.spec.schema.tower_fields(tower)
         if view.fields is not None:
             fields = tuple(field for field in fields if field.name in view.fields)
@@ -227,7 +233,7 @@ class Model(nn.Module):
         window = view.batch.window
         if window is None or all(field.name != window for field in fields):
             return None
-        trunk = self.trunks[tower]
+        trunk = self.trunk(tower)
         if view.batch.own_targets and not (trunk.windows or trunk.sequences):
             raise UsageError(
                 f"tower '{tower}': its trunk, as configured, cannot give a vector for each position of '{window}': "
@@ -257,6 +263,9 @@ class Model(nn.Module):
                 )
         context = EncoderContext(fields, {name: stats[name] for name in part.fields}, self.spec.dim, sparse, self.spec.seed, self.read)
         return cast(Encoder, part.create(context))
+
+    def _head(self, tower: str) -> Head:
+        return cast(Head, self.spec.heads[tower].create(HeadContext(tower, self.trunk(tower).pooled_dim)))
 
     def _read_towers(self) -> tuple[str, ...]:
         """The towers whose rows encoders read; their own fields must not need such a read."""

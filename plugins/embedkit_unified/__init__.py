@@ -39,3 +39,9 @@ def register_heads(register: Callable[..., None]) -> None:
         config="embedkit_unified.configs:MatryoshkaConfig",
         summary="A projection whose prefixes are embeddings too (Kusupati et al. 2022).",
     )
+    register(
+        "mlp",
+        "embedkit_unified.mlp:Mlp",
+        config="embedkit_unified.configs:MlpHeadConfig",
+        summary="A perceptron, for a tower that predicts a label.",
+    )

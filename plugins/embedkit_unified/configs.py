@@ -100,3 +100,18 @@ class MatryoshkaConfig(Config):
         if dims != sorted(set(dims)):
             raise ValueError(f"widths must ascend, got {dims}")
         return dims
+
+
+class MlpHeadConfig(Config):
+    """Options of ``mlp``."""
+
+    dim: int | None = Field(None, ge=1)
+    """Outputs; the model's dim when left out."""
+    hidden: list[Positive] = [64]
+    """Widths of the hidden layers."""
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    """Between layers."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of each hidden layer's outputs that is dropped while training."""
+    normalize: bool = False
+    """Bring outputs to unit length; predictions such as logits are taken as they are."""

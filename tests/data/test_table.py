@@ -288,3 +288,13 @@ def test_bad_csv(tmp_path):
     path.write_text("a,b\n")
     with pytest.raises(DataError, match="holds no rows"):
         items(tmp_path, uri="items.csv")
+
+
+def test_text_that_a_file_remembers_as_views_is_read_as_text(tmp_path):
+    """Polars hands its text to Arrow as views, which Arrow can neither filter nor take."""
+    frame = pa.table({"id": pa.array(["a", "b", "c"], pa.string_view()), "n": [1, 2, 3]})
+    pq.write_table(frame, tmp_path / "views.parquet")
+    table = open_table(TableConfig(uri="views.parquet", key="id", where="n <> 2"), "views", tmp_path)
+    assert table.schema.field("id").type == pa.large_string()
+    assert table.column("id").to_pylist() == ["a", "c"]
+    assert table.column("id").filter(pa.array([True, False])).to_pylist() == ["a"]

@@ -1,0 +1,43 @@
+"""A head with hidden layers: what predicts a label on top of a trunk."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from embedkit.nn.head import Head, HeadContext
+from embedkit_unified.configs import MlpHeadConfig
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+class Mlp(Head):
+    """D → hidden → … → E, row by row."""
+
+    config: MlpHeadConfig
+
+    def __init__(self, config: MlpHeadConfig, *, context: HeadContext) -> None:
+        super().__init__(config, context=context)
+        self._dim = config.dim or context.dim
+        layers: list[nn.Module] = []
+        for before, after in pairwise([context.dim, *config.hidden]):
+            layers += [nn.Linear(before, after), _ACTIVATIONS[config.activation]()]
+            if config.dropout:
+                layers.append(nn.Dropout(config.dropout))
+        self.layers = nn.Sequential(*layers, nn.Linear([context.dim, *config.hidden][-1], self._dim))
+
+    @property
+    def prefixes(self) -> tuple[int, ...]:
+        """The one width."""
+        return (self._dim,)
+
+    @property
+    def normalized(self) -> bool:
+        """As the options say."""
+        return self.config.normalize
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[..., D] → [..., E]."""
+        out: Tensor = self.layers(pooled)
+        return out
