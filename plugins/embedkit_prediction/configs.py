@@ -27,8 +27,8 @@ class LabelLossConfig(Config):
     """Tower that predicts; its head must not normalise (head ``linear`` with normalize = false)."""
     label: FieldName
     """Field with role ``label``. Rows without a label, or with one that training never saw, do not count."""
-    row_weight: FieldName | None = None
-    """Number field with role ``weight``: how much each row counts; rows without one do not. All alike when left out."""
+    weight_by: FieldName | None = None
+    """Field with ``role = "weight"``: how much each row counts; all alike when left out."""
     view: ViewName | None = None
     """Stream or view that is predicted from; the stage's first stream when left out."""
 

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embedkit.data.codec import Codec
-from embedkit.errors import DataError, UsageError
+from embedkit.errors import UsageError
+from embedkit.nn.gather import shards
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
+from embedkit.training.weights import require_weight, row_weights
 from embedkit_prediction.configs import BinaryCrossEntropyConfig, CrossEntropyConfig, LabelLossConfig, SquaredErrorConfig
 from embedkit_prediction.labels import Binary, class_names, require_label, require_number
 
@@ -40,8 +42,8 @@ class LabelLoss(Loss):
                 f"{self.name}: tower '{config.tower}' gives {found} numbers a row and label '{config.label}' wants {self.width}: "
                 f"set dim = {self.width} in its head"
             )
-        self._weights = None if config.row_weight is None else _weights(context.codecs[config.row_weight], self.name)
-        labels = (config.label,) if config.row_weight is None else (config.label, config.row_weight)
+        require_weight(context.schema, config.weight_by, where=f"{self.name}: weight_by")
+        labels = (config.label,) if config.weight_by is None else (config.label, config.weight_by)
         self._needs = Needs((Forward(self.view, config.tower),), labels)
 
     @property
@@ -67,16 +69,11 @@ class LabelLoss(Loss):
                 'labels are one a row, so use a stream with rows = "rows" or "events"'
             )
         losses, known = self.per_row(outputs, labels, present)
-        weight = known.float()
-        if self._weights is not None and self.config.row_weight is not None:
-            values, given = self._labels(step, self.config.row_weight)
-            weight = weight * self._weights.restore(values.float()).clamp(min=0.0)
-            weight = weight if given is None else weight * given
-        if losses.shape[0] == 0:
+        batch = shards(outputs.shape[0], outputs.device)
+        if batch.total == 0:
             return LossResult(zero(outputs))
-        total = weight.sum()
-        # Where no row counts, the mean is 0 / tiny = 0 with zero gradients.
-        return LossResult((losses.masked_fill(~known, 0.0) * weight).sum() / total.clamp(min=torch.finfo(torch.float32).tiny))
+        weights = row_weights(step.views[self.view].batch, self.config.weight_by, known)
+        return LossResult(batch.mean((losses.masked_fill(~known, 0.0) * weights).sum(), weights.sum()))
 
     def _labels(self, step: Step, field: str) -> tuple[Tensor, Tensor | None]:
         batch = step.views[self.view].batch
@@ -136,17 +133,3 @@ class SquaredError(LabelLoss):
         """See ``LabelLoss.per_row``."""
         known = torch.ones_like(labels, dtype=torch.bool) if present is None else present
         return (outputs[:, 0] - labels.float()).square(), known
-
-
-def _weights(codec: Codec, where: str) -> Codec:
-    """The codec of a weight field, which must be a number that is never negative."""
-    require_number(codec, where)
-    spec = codec.context.spec
-    if spec.role != "weight":
-        raise UsageError(f"{where}: field '{spec.name}' has role '{spec.role}'; set role = \"weight\" so that no tower reads it")
-    edges = codec.stats.quantiles
-    assert edges is not None
-    least = float(codec.restore(edges[:1].double()))
-    if least < -1e-6:
-        raise DataError(f"{where}: weight '{spec.name}' goes down to {least:g} in the train rows; weights are 0 or more")
-    return codec

@@ -80,7 +80,7 @@ def test_weights_decide_which_rows_count(rows):
     found = []
     for table in (frame, frame.with_columns(clicked=pl.when(pl.col("part") == "train").then(turned).otherwise(pl.col("clicked")))):
         table.write_parquet(rows.folder / "rows.parquet")
-        run = rows.run_file(row_weight="importance")
+        run = rows.run_file(weight_by="importance")
         run["fields"]["clicked"]["type"] = "category"
         found.append(rows.train(run).metrics)
     assert found[0] == pytest.approx(found[1], abs=1e-6)
@@ -128,7 +128,7 @@ def test_a_joined_table_may_hold_the_label(rows):
         ("liked", {"stages.0.losses.0.label": "shade"}, DataError, "label 'shade' has 3 values.*wanted two.*multiclass"),
         ("price", {"stages.0.losses.0.label": "shade"}, UsageError, "field 'shade' is of type category, wanted a number"),
         ("shade", {"stages.0.losses.0.label": "price"}, UsageError, "field 'price' is of type number, wanted a category"),
-        ("clicked", {"stages.0.losses.0.row_weight": "price"}, UsageError, "field 'price' has role 'label'; set role = \"weight\""),
+        ("clicked", {"stages.0.losses.0.weight_by": "price"}, UsageError, "weight_by = 'price' is no weight; set role = 'weight'"),
     ],
 )
 def test_what_does_not_suit_is_told_before_training(rows, label, change, error, message):
@@ -149,8 +149,8 @@ def test_what_does_not_suit_is_told_before_training(rows, label, change, error, 
 def test_negative_weights_are_refused(rows):
     frame = pl.read_parquet(rows.folder / "rows.parquet")
     frame.with_columns(importance=pl.col("importance") - 0.5).write_parquet(rows.folder / "rows.parquet")
-    with pytest.raises(DataError, match="weight 'importance' goes down to -0.*weights are 0 or more"):
-        rows.train(rows.run_file(row_weight="importance"))
+    with pytest.raises(DataError, match="column 'importance' holds -0.*wanted a weight of at least 0"):
+        rows.train(rows.run_file(weight_by="importance"))
 
 
 def test_a_third_value_outside_training_is_told(rows):
