@@ -43,7 +43,7 @@ KINDS = {
     "frequency": "frequency",
 }
 METRICS = ("auc", "log_loss")
-HASHED = [{"lr": lr, "lookups": lookups} for lr in (0.001, 0.003) for lookups in (1, 2)]
+HASHED = [{"lr": lr, "lookups": lookups} for lr in (0.003, 0.01) for lookups in (1, 2)]
 COLLISIONLESS = [{"lr": lr} for lr in (0.0005, 0.001, 0.003, 0.01)]
 """Four trials each: rates, and with them how many narrow rows a value reads."""
 

@@ -11,10 +11,12 @@ from embedkit.data.codec import CodecContext
 from embedkit.data.store import Store
 from embedkit.data.vocabulary import Vocabulary
 from embedkit.evaluate.base import EvaluateContext
+from embedkit.nn.gather import Shards
 from embedkit.nn.model import Model
 from embedkit.schema import FieldSpec, Schema
 from embedkit.testing.conformance.evaluator import EvaluatorConformance
-from embedkit.testing.conformance.loss import LossConformance
+from embedkit.testing.conformance.loss import LossConformance, PlainStep
+from embedkit_prediction import losses
 from embedkit_prediction.configs import BinaryCrossEntropyConfig, CrossEntropyConfig, SquaredErrorConfig
 from embedkit_prediction.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from embedkit_prediction.prediction import Prediction
@@ -49,6 +51,22 @@ class TestBinaryCrossEntropy(LossConformance):
 
     def loss(self, context):
         return BinaryCrossEntropy(BinaryCrossEntropyConfig(**OPTIONS), context=with_label(context, category([False, True]), 1))
+
+    def test_processes_share_one_mean(self, monkeypatch):
+        """Shards with unequally many labelled rows give the mean over the whole batch, not the mean of their means."""
+        loss = self.make()
+        steps = [PlainStep(loss.needs, rows=rows, seed=rows) for rows in (6, 3)]
+        known = [int((step.views["main"].batch.labels["y"] > 0).sum()) for step in steps]
+        alone = [float(loss(step).loss.detach()) for step in steps]
+        assert known[0] != known[1]
+
+        class Two(Shards):
+            def mean(self, total, count):
+                return total * 2 / sum(known)
+
+        monkeypatch.setattr(losses, "shards", lambda rows, device: Two((6, 3), 0))
+        parts = [float(loss(step).loss.detach()) for step in steps]
+        assert sum(parts) / 2 == pytest.approx(sum(k * a for k, a in zip(known, alone, strict=True)) / sum(known))
 
 
 class TestCrossEntropy(LossConformance):
