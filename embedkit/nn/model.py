@@ -100,6 +100,28 @@ class Model(nn.Module):
             raise PluginError(f"tower '{tower}' was asked for all rows of its table, and this model was given no tables")
         return self.catalogue(tower)
 
+    def some_rows(self, tower: str, rows: Tensor) -> View:
+        """Some rows (int64 [R]) of a tower's table."""
+        columns = self.all_rows(tower).batch.columns
+        return View(Batch({name: columns[name].take(rows) for name in self.spec.schema.towers[tower].fields}))
+
+    @torch.no_grad()
+    def embed_all(self, tower: str, chunk: int = 8192) -> Tensor:
+        """Embeddings of all rows of a tower's table, float32 [M, E], without gradient or dropout."""
+        return torch.cat([outputs.embedding for outputs in self._chunks(tower, chunk)])
+
+    def _chunks(self, tower: str, size: int) -> Iterator[Outputs]:
+        """A tower's outputs for all rows of its table in eval mode, some rows at a time."""
+        count = len(next(iter(self.all_rows(tower).batch.columns.values())))
+        training = self.training
+        self.eval()
+        try:
+            for start in range(0, count, size):
+                rows = torch.arange(start, min(start + size, count), device=self._device())
+                yield cast(Outputs, self(self.some_rows(tower, rows), tower))
+        finally:
+            self.train(training)
+
     def read(self, tower: str, domain: str, codes: Tensor) -> tuple[Tensor, Tensor]:
         """What a tower's trunk gives for the rows of its table whose key has these codes: each row computed once, with gradient.
 
@@ -120,8 +142,7 @@ class Model(nn.Module):
         if held is not None:
             return F.embedding(rows.clamp(min=0), held), rows >= 0
         distinct, place = torch.unique(rows.clamp(min=0), return_inverse=True)
-        some = Batch({name: columns[name].take(distinct) for name in self.spec.schema.towers[tower].fields})
-        return F.embedding(place, cast(Outputs, self(View(some), tower)).pooled), rows >= 0
+        return F.embedding(place, cast(Outputs, self(self.some_rows(tower, distinct), tower)).pooled), rows >= 0
 
     def _row_of_code(self, keys: Tensor, codes: Tensor) -> Tensor:
         """The row whose key has each code, -1 for none and for the unknown code 0, which any number of rows may have."""
@@ -136,21 +157,13 @@ class Model(nn.Module):
     @torch.no_grad()
     def refresh(self, chunk: int = 8192) -> None:
         """Let encoders that read a tower keep its vectors as they are now: before a validation, before a bundle is written."""
-        training = self.training
-        if self.read_towers:
-            self.eval()
         for tower in self.read_towers:
-            batch = self.all_rows(tower).batch
-            table, parts = self.spec.schema.towers[tower].table, []
-            count = len(next(iter(batch.columns.values())))
-            for lo in range(0, count, chunk):
-                rows = torch.arange(lo, min(lo + chunk, count), device=self._device())
-                parts.append(self(View(Batch({n: c.take(rows) for n, c in batch.columns.items()})), tower).pooled.float())
-            keys = {s.domain: batch.columns[s.name] for s in self.spec.schema.of_table(table) if s.role == "key"}
+            rows = torch.cat([outputs.pooled.float() for outputs in self._chunks(tower, chunk)])
+            columns, table = self.all_rows(tower).batch.columns, self.spec.schema.towers[tower].table
+            keys = {s.domain: columns[s.name] for s in self.spec.schema.of_table(table) if s.role == "key"}
             for encoder in self.encoders.values():
                 if encoder.reads == tower:
-                    encoder.refresh(keys, torch.cat(parts))
-        self.train(training)
+                    encoder.refresh(keys, rows)
 
     def derived(self) -> frozenset[str]:
         """Keys of the state dict that ``refresh`` makes."""

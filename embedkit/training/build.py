@@ -14,6 +14,7 @@ from torch import Tensor
 from embedkit.config.model import LossUse, StreamConfig, TrainConfig, ViewUse
 from embedkit.data.sampler import BatchSampler
 from embedkit.errors import PluginError, UsageError, suggest
+from embedkit.index.base import Index, IndexContext
 from embedkit.registry import Registry
 from embedkit.training.compute import autocast_type
 from embedkit.training.loss import CATALOGUE, Loss, LossContext
@@ -71,6 +72,7 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         views=views,
         frequencies=store.frequencies,
         rows={name: table.rows for name, table in store.tables.items()},
+        index=lambda dim, metric: cast(Index, context.plan.index.create(IndexContext(dim, metric))),
         chances=lambda view: _chances(config.streams[stream_of(config)[view]], context),
         precision=autocast_type(context.plan.config.compute) or torch.float32,
         stats=store.codecs.stats,

@@ -18,6 +18,8 @@ from embedkit.views import Random, View
 
 if TYPE_CHECKING:
     from embedkit.data.codec import Codec, FieldStats
+    from embedkit.index.base import Index
+    from embedkit.space import Metric
 
 CATALOGUE = "*"
 """In place of a view's name: all rows of the tower's table, in their order. Its ``View`` is not among ``Step.views``."""
@@ -64,6 +66,7 @@ class LossContext:
         rows: table → number of rows M.
         stats: field → statistics of its codec, for losses that tell a field's values.
         precision: type that large products may take: that of the forwards.
+        index: (width, metric) → an empty index of the backend that the run file names; one thread, so that it is built the same every time.
         chances: stream or view → the chance of each row of its table in one draw of its sampler, float32 [M]; None where all are alike.
         codecs: field → fitted codec, for losses that read labels.
         normalized: tower → whether its embeddings have unit length.
@@ -78,6 +81,7 @@ class LossContext:
     stats: Mapping[str, FieldStats] = field(default_factory=dict)
     precision: torch.dtype = torch.float32
     chances: Callable[[str], Tensor | None] = lambda view: None
+    index: Callable[[int, Metric], Index] | None = None
     codecs: Mapping[str, Codec] = field(default_factory=dict)
     normalized: Mapping[str, bool] = field(default_factory=dict)
 
@@ -117,6 +121,12 @@ class Step(Protocol):
 
     def value(self, number: float | Schedule) -> float:
         """What a scheduled option is at this step."""
+
+    def rows(self, tower: str, rows: Tensor) -> Outputs:
+        """The student's outputs of a tower for rows (int64 [R]) of its table that a loss picked itself, with gradient."""
+
+    def snapshot(self, tower: str) -> Tensor:
+        """The embeddings of all rows of a tower's table as they are now, float32 [M, E], without gradient or dropout. Slow."""
 
     def narrow(self, dim: int) -> Step:
         """The same step with every output cut to its first ``dim`` numbers."""

@@ -85,6 +85,14 @@ class StepView:
             raise PluginError(f"a loss asked for layers {missing} of tower '{tower}' on view '{view}', which no loss's needs name")
         return found
 
+    def rows(self, tower: str, rows: Tensor) -> Outputs:
+        """The outputs of a tower for some rows of its table; see ``Step``."""
+        return self._module.rows(tower, rows)
+
+    def snapshot(self, tower: str) -> Tensor:
+        """The embeddings of all rows of a tower's table; see ``Step``."""
+        return self._module.student.embed_all(tower)
+
     def narrow(self, dim: int) -> NarrowStep:
         """The same step with every output cut to its first ``dim`` numbers."""
         return NarrowStep(self, dim)
@@ -116,6 +124,14 @@ class NarrowStep:
         if found is None:
             found = self._memo[key] = self._step.run(view, tower, network, layers).prefix(self._dim)
         return found
+
+    def rows(self, tower: str, rows: Tensor) -> Outputs:
+        """As the whole step's, cut."""
+        return self._step.rows(tower, rows).prefix(self._dim)
+
+    def snapshot(self, tower: str) -> Tensor:
+        """As the whole step's, not cut."""
+        return self._step.snapshot(tower)
 
     def narrow(self, dim: int) -> NarrowStep:
         """Cut the whole step instead."""
@@ -194,6 +210,11 @@ class StepModule(nn.Module):
             return self._run(self.student, seen, key)
         with torch.no_grad():
             return self._run(cast(Model, self.networks[network]), seen, key)
+
+    def rows(self, tower: str, rows: Tensor) -> Outputs:
+        """A forward of the student on some rows (int64 [R]) of a tower's table, whichever a loss picked."""
+        with nullcontext() if self.autocast is None else torch.autocast(rows.device.type, self.autocast):
+            return cast(Outputs, self.student(self.student.some_rows(tower, rows), tower))
 
     def _read_towers(self, step: StepView) -> None:
         """Where a loss wants the catalogue of a tower that encoders read rows of, let them read that very forward."""

@@ -9,7 +9,13 @@ from embedkit import hookimpl
 
 @hookimpl
 def register_losses(register: Any) -> None:
-    """Register ``softmax``, ``gbce``, ``bpr`` and ``sampled_softmax``."""
+    """Register ``softmax``, ``sampled_softmax``, ``mined_softmax``, ``gbce`` and ``bpr``."""
+    register(
+        "mined_softmax",
+        "embedkit_itemrec.mined:MinedSoftmax",
+        config="embedkit_itemrec.configs:MinedSoftmaxConfig",
+        summary="Softmax against hard negatives that an index of the model's own vectors finds.",
+    )
     register(
         "gbce",
         "embedkit_itemrec.negatives:Gbce",

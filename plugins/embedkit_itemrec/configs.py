@@ -77,6 +77,32 @@ class BprConfig(NegativesConfig):
     """Options of ``bpr``."""
 
 
+class MinedSoftmaxConfig(PairConfig):
+    """Options of ``mined_softmax``."""
+
+    temperature: Scheduled = 0.07
+    """What similarities are divided by."""
+    negatives: ViewName | None = None
+    """Stream or view of the target's table, such as one with the sampler ``uniform``, whose rows are candidates besides the mined ones."""
+    every: int = Field(500, ge=1)
+    """Steps between two minings: each embeds the whole table and indexes it. Before the first, only ``negatives`` are candidates."""
+    each: int = Field(4, ge=1)
+    """Hard negatives that each query brings along; all queries of a step see all of them."""
+    depth: int = Field(100, ge=1)
+    """They are drawn from so many nearest items of the query."""
+    skip: int = Field(0, ge=0)
+    """Nearest items that are left out of these: the likeliest to be what the query wants next."""
+    guard: float = Field(0.95, gt=0)
+    """A mined item counts against a query only while its similarity is below this share of the target's: what is nearer is likelier a good
+    answer that nobody took yet than a wrong one."""
+
+    @model_validator(mode="after")
+    def _deep(self) -> MinedSoftmaxConfig:
+        if self.each > self.depth:
+            raise ValueError(f"each = {self.each} cannot be drawn from depth = {self.depth} nearest items: raise depth")
+        return self
+
+
 class TowerEncoderConfig(Config):
     """Options of ``tower``."""
 

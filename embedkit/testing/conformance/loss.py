@@ -184,6 +184,16 @@ class PlainStep:
         assert set(layers) <= set(self._outputs[key].layers), f"the loss pulls layers {layers} of {key}, which its needs do not name"
         return self._outputs[key]
 
+    def rows(self, tower: str, rows: Tensor) -> Outputs:
+        """Random unit vectors for rows of a tower's table."""
+        vectors = self.snapshot(tower).index_select(0, rows)
+        empty = torch.zeros(len(rows), 1, dtype=torch.bool)
+        return Outputs(Tokens(vectors.unsqueeze(1), empty, empty, {}), vectors, vectors, vectors, (WIDTH // 2, WIDTH))
+
+    def snapshot(self, tower: str) -> Tensor:
+        """The same unit vectors for all rows."""
+        return F.normalize(torch.randn(ITEMS, WIDTH, generator=torch.Generator().manual_seed(len(tower))), dim=1)
+
     def narrow(self, dim: int) -> Step:
         """Losses do not narrow a step themselves."""
         raise AssertionError("a loss sets per_prefix instead of narrowing its step")

@@ -210,3 +210,13 @@ def test_losses_with_drawn_negatives_learn_what_comes_next(shop, loss, sampler):
 def test_other_trunks_learn_what_comes_next(shop, trunk):
     run = changed(trunks={"item": {"use": "mlp", "hidden": [16]}, "user": trunk})
     assert trained(shop, run).metrics["recall@5"] > 0.3
+
+
+def test_hard_negatives_beside_random_ones_teach_what_comes_next(shop):
+    run = copy.deepcopy(RUN)
+    stage = run["stages"][0]
+    stage["streams"]["others"] = {"table": "items", "sampler": "uniform", "size": 16}
+    mined = {"negatives": "others", "every": 8, "depth": 20, "temperature": 0.1}
+    stage["losses"] = [{"use": "mined_softmax", "query": "user", "target": "item", **mined}]
+    stage["epochs"] = 20
+    assert trained(shop, run).metrics["recall@5"] > 0.3
