@@ -10,7 +10,7 @@ import torch
 from problem import Problem, Score
 
 from embedkit.data.queries import Queries
-from embedkit_itemrec.baselines import ItemKnn, Popularity
+from embedkit_itemrec.baselines import Ease, ItemKnn, Popularity
 
 Options = Mapping[str, Any]
 Fit = Callable[[Problem, Options, int], Score]
@@ -24,6 +24,11 @@ def popularity(problem: Problem, options: Options, seed: int) -> Score:
 def item_knn(problem: Problem, options: Options, seed: int) -> Score:
     """Item-based nearest neighbours."""
     return ItemKnn(problem.data, options["neighbors"], options["shrink"]).score
+
+
+def ease(problem: Problem, options: Options, seed: int) -> Score:
+    """Ease (Steck 2019): a linear item-to-item model in closed form."""
+    return Ease(problem.data, options["l2"]).score
 
 
 def als(problem: Problem, options: Options, seed: int) -> Score:
@@ -62,6 +67,7 @@ def bpr(problem: Problem, options: Options, seed: int) -> Score:
 RIVALS: Mapping[str, tuple[Fit, Mapping[str, list[Any]], bool]] = {
     "popularity": (popularity, {}, False),
     "item_knn": (item_knn, {"neighbors": [5, 10, 20, 50, 100, 200, 500], "shrink": [0.0, 1.0, 5.0, 20.0, 100.0]}, False),
+    "ease": (ease, {"l2": [20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]}, False),
     "als": (
         als,
         {
