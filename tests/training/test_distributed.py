@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -84,6 +85,11 @@ def run_files(shop):
     windows["stages"][0]["views"][0]["value_dropout"] = 0.0
     windows["stages"][0]["losses"][0] |= {"max_candidates": 40, "negatives": "ssl"}
     windows["model"]["trunks"]["user"] = {"use": "transformer", "layers": 1, "heads": 2, "causal": True, "dropout": 0.0}
+    catalogue = copy.deepcopy(windows)
+    catalogue["model"]["encoders"] = [{"use": "tower", "tower": "item", "fields": ["history"]}]
+    catalogue["model"]["trunks"]["item"] = {"use": "mlp"}
+    catalogue["stages"][0] |= {"optimizer": {"use": "sgd", "lr": 0.05}, "table_optimizer": {"use": "sgd", "lr": 0.05}}
+    catalogue["stages"][0]["losses"][0] = {"use": "softmax", "query": "user", "target": "item", "temperature": 0.2}
     staged = shop.run_file(**exact)
     staged["stages"][0]["views"][0]["value_dropout"] = 0.0
     staged["stages"].insert(0, {"use": "noise"})
@@ -92,7 +98,7 @@ def run_files(shop):
     wrong, bug = (shop.run_file(steps=6) for _ in range(2))
     wrong["stages"][0]["losses"].append({"use": "fail"})
     bug["stages"][0]["losses"].append({"use": "fail", "bug": True})
-    return {"events": events, "windows": windows, "staged": staged, "dropout": dropout, "wrong": wrong, "bug": bug}
+    return {"events": events, "windows": windows, "catalogue": catalogue, "staged": staged, "dropout": dropout, "wrong": wrong, "bug": bug}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +126,7 @@ def bundle_of(folder):
     return load_file(run / "bundle" / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", ["events", "windows", "staged"])
+@pytest.mark.parametrize("name", ["events", "windows", "catalogue", "staged"])
 def test_the_weights_are_those_of_one_process(two, name):
     shop, ends = two
     assert [end[name]["ended"] for end in ends] == ["finished", "finished"]
