@@ -57,8 +57,10 @@ class Transformer(Trunk):
                 continue
             if length > 1 or spec.name in self._ordered:
                 self.positions[spec.name] = nn.Embedding(config.max_length or length, dim)
-                # As large as the tokens are once they are scaled, or what stands where takes long to matter.
-                nn.init.normal_(self.positions[spec.name].weight, std=0.05 * math.sqrt(dim))
+                # What stands where is all that tells two hidden values apart, so positions start as large as scaled tokens there; in a causal
+                # trunk, where the last value says most, that slows the start.
+                std = 0.02 if config.causal else 0.05 * math.sqrt(dim)
+                nn.init.normal_(self.positions[spec.name].weight, std=std)
         hidden = config.hidden or 4 * dim
         self.blocks = nn.ModuleList(Block(dim, config.heads, hidden, config.dropout, config.layers) for _ in range(config.layers))
         self.norm = nn.LayerNorm(dim)
