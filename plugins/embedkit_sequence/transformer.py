@@ -57,8 +57,8 @@ class Transformer(Trunk):
                 continue
             if length > 1 or spec.name in self._ordered:
                 self.positions[spec.name] = nn.Embedding(config.max_length or length, dim)
-                # What stands where is all that tells two hidden values apart, so positions start as large as scaled tokens there; in a causal
-                # trunk, where the last value says most, that slows the start.
+                # What stands where is all that tells two hidden values apart, so there positions start as large as scaled tokens; in a
+                # causal trunk, where the last value says most, that slows the start.
                 std = 0.02 if config.causal else 0.05 * math.sqrt(dim)
                 nn.init.normal_(self.positions[spec.name].weight, std=std)
         hidden = config.hidden or 4 * dim
