@@ -7,7 +7,7 @@ in the paper, which clusters an autoencoder's); then each trains new weights: ``
 cluster. An ``oracle`` without two rows of a digit holds ten rows a batch, so its reference are ``small`` random batches of ten.
 
 Claims: guided beats random by more than two standard deviations, same-digit pairs fall by at least 30%, and the gain shrinks as batches
-grow. If the oracle does not help, guidance cannot. Results go to ``results.json`` and ``results.md``; what is there already is not run again.
+grow. If the oracle does not help, guidance cannot. Results go to ``results.json`` and ``results.md``; what is there is not run again.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from embedkit.host import Host
 STRONG, WEAK = 10, 2
 """Values of the factors."""
 THRESHOLDS = ("weak factor by MCL at least 0.9", "MCL above the ensemble by at least 0.1", "strong factor by stage 1 alone at most 0.2")
+NOISY = " in noise"
 ARMS = ("stage 0", "stage 1", "mcl", "ensemble")
 
 
@@ -84,7 +85,7 @@ def probe(vectors: np.ndarray, label: np.ndarray) -> float:
 
 
 def one_seed(seed: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Arm → factor → accuracy."""
+    """Arm → factor → accuracy on rows as they are, and (``… in noise``) on rows with the noise of a training view."""
     folder = options.out / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     frame = table(options.rows, options.strong_columns, options.weak_columns, options.spread, seed)
@@ -101,18 +102,25 @@ def one_seed(seed: int, options: argparse.Namespace) -> dict[str, dict[str, floa
         "mcl": concatenate([first, both.bundle], host=host),
         "ensemble": concatenate([first, other.bundle], host=host),
     }
-    labels = {name: frame[name].to_numpy() for name in ("strong", "weak")}
-    vectors = {name: model.encode(frame) for name, model in models.items()}
-    return {arm: {factor: probe(found, label) for factor, label in labels.items()} for arm, found in vectors.items()}
+    rng = np.random.default_rng(seed + 1)
+    noise = [options.noise * frame[name].std() * pl.Series(rng.normal(size=len(frame))) for name in columns]
+    noisy = frame.with_columns([pl.col(name) + added for name, added in zip(columns, noise, strict=True)])
+    found: dict[str, dict[str, float]] = {}
+    for arm, model in models.items():
+        for shown, suffix in ((frame, ""), (noisy, NOISY)):
+            vectors = model.encode(shown)
+            for factor in ("strong", "weak"):
+                found.setdefault(arm, {})[factor + suffix] = probe(vectors, frame[factor].to_numpy())
+    return found
 
 
 def report(found: dict[str, dict[str, dict[str, float]]]) -> str:
     """The table, and whether each threshold holds for the mean over seeds."""
-    lines = ["| | weak factor | strong factor |", "|---|---|---|"]
+    lines = ["| | weak factor | strong factor | weak factor in noise | strong factor in noise |", "|---|---|---|---|---|"]
     mean: dict[tuple[str, str], float] = {}
     for arm in ARMS:
         cells = []
-        for factor in ("weak", "strong"):
+        for factor in ("weak", "strong", "weak" + NOISY, "strong" + NOISY):
             values = [one[arm][factor] for one in found.values()]
             mean[arm, factor] = float(np.mean(values))
             cells.append(
