@@ -64,7 +64,9 @@ def test_constant_and_missing_columns_are_left_out_and_told(folder):
 
 
 @pytest.mark.parametrize(
-    "column", [{"same": pl.lit(7.0)}, {"nothing": pl.lit(None, pl.Float64)}, {"word": pl.lit(None, pl.String)}], ids=str
+    "column",
+    [{"same": pl.lit(7.0)}, {"nothing": pl.lit(None, pl.Float64)}, {"word": pl.lit(None, pl.String)}],
+    ids=["same", "nothing", "word"],
 )
 def test_such_columns_do_no_harm_in_a_run_file_that_names_them(folder, column):
     name = next(iter(column))
