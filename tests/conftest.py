@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from embedkit.bundle import Bundle
 from embedkit.host import Host
 from embedkit.registry import Registry
 from embedkit.testing.shop import make_bundle, write_tables
+
+
+@pytest.fixture(autouse=True)
+def _own_torch_settings() -> Iterator[None]:
+    """Runs set threads and deterministic algorithms for the process; other tests should not see that."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture(scope="session")

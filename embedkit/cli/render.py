@@ -105,8 +105,6 @@ def printer() -> Callable[[str], None]:
 
 def size_of(count: float) -> str:
     """Bytes in words."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
+    from rich.filesize import decimal
+
+    return decimal(round(count))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from rich.filesize import decimal
+
 from embedkit.evaluate.run import table_rows
 from embedkit.reporting import svg
 from embedkit.reporting.collect import Told
@@ -39,7 +41,7 @@ def head(runs: Sequence[Told]) -> str:
         said.append(f"embedkit {escape(run.bundle.meta.version)}")
     tiles = [(one.metric, number(one.value), _between(one.low, one.high)) for one in run.estimates if _whole(one)][:5]
     if run.table_bytes is not None:
-        tiles.append(("embedding tables", size_of(run.table_bytes), "float32"))
+        tiles.append(("embedding tables", decimal(round(run.table_bytes)), "float32"))
     cells = "".join(f"<div><span>{escape(name)}</span><b>{value}</b><span>{note or '&nbsp;'}</span></div>" for name, value, note in tiles)
     title = run.bundle.meta.name if run.bundle is not None else run.name
     return f'<h1>{escape(title)}</h1><p class="soft">{" · ".join(said)}</p><div class="tiles">{cells}</div>'
@@ -113,13 +115,15 @@ def table_bytes(runs: Sequence[Told]) -> str:
     if metric is None:
         return _unmeasured(runs[0])
     points = [(run.name, float(run.table_bytes), mark) for run in runs if run.table_bytes and (mark := run.mark(metric)) is not None]
-    rows = [(name, size_of(size), number(mark.value), _between(mark.low, mark.high)) for name, size, mark in points]
+    rows = [(name, decimal(round(size)), number(mark.value), _between(mark.low, mark.high)) for name, size, mark in points]
     left_out = [run.name for run in runs if run.name not in {name for name, _, _ in points}]
     note = missing(f"Without embedding tables, a bundle or {metric}: {', '.join(left_out)}.") if left_out else ""
     if len(points) < 2:
         held = f"this run's tables take {rows[0][1]}" if rows else "this run has no embedding tables"
         return missing(f"A single point says little ({held}): give several runs, embedkit report RUN RUN …, for a point each.")
-    chart = svg.labelled(f"{metric} against table bytes", points, x_label="bytes of tables", y_label=metric, x_text=size_of)
+    chart = svg.labelled(
+        f"{metric} against table bytes", points, x_label="bytes of tables", y_label=metric, x_text=lambda size: decimal(round(size))
+    )
     cells = _html_table(("run", "tables", metric, "95% interval"), rows, right=(1, 2))
     return f"{svg.legend([name for name, _, _ in points])}{figure(f'{metric}, a point a run', chart)}{cells}{note}"
 
@@ -200,15 +204,6 @@ def _user(user: User) -> str:
         f'<div class="user"><h4>{escape(user.id)}<span>margin {user.margin:.3f}</span></h4>'
         f'<p><b>History:</b> {history}</p><ol>{items}</ol><p class="soft">Held out: {held}</p></div>'
     )
-
-
-def size_of(count: float) -> str:
-    """Bytes in words, three digits that matter."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
 
 
 def _unmeasured(run: Told) -> str:

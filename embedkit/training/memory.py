@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import psutil
 import torch
+from rich.filesize import decimal
 from torch import nn
 
 from embedkit.training.optimize import Optimizers
@@ -40,15 +41,7 @@ def text(parts: Mapping[str, int], device: torch.device) -> str:
     total = sum(size for name, size in parts.items() if name != "tables")
     free = psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
     return (
-        f"memory: about {_size(total)} (parameters {_size(parts['parameters'])}, of these tables {_size(parts['tables'])}; "
-        f"gradients {_size(parts['gradients'])}; optimiser {_size(parts['optimizer'])}; data {_size(parts['data'])}) "
-        f"and the activations of a batch; {_size(free)} free"
+        f"memory: about {decimal(total)} (parameters {decimal(parts['parameters'])}, of these tables {decimal(parts['tables'])}; "
+        f"gradients {decimal(parts['gradients'])}; optimiser {decimal(parts['optimizer'])}; data {decimal(parts['data'])}) "
+        f"and the activations of a batch; {decimal(free)} free"
     )
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import tomli_w
-import torch
 
 RUN: dict[str, Any] = {
     "format": 1,
@@ -60,15 +59,6 @@ def write_shop(folder: Path) -> None:
     pl.DataFrame({"user": user, "position": position, "item_id": [f"i{i}" for i in item]}).write_parquet(folder / "events.parquet")
     (folder / "run.toml").write_text(tomli_w.dumps(RUN))
     (folder / "space.toml").write_text(tomli_w.dumps(SPACE))
-
-
-@pytest.fixture(autouse=True)
-def _own_torch_settings():
-    """Runs set threads and deterministic algorithms for the process; other tests should not see that."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture

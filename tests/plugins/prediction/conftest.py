@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from embedkit.host import Host
 from embedkit.launch import prepare
@@ -85,15 +84,6 @@ TASKS = {
     "shade": ("cross_entropy", "multiclass", 3),
     "price": ("squared_error", "regression", 1),
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_torch_settings():
-    """Runs set threads and deterministic algorithms for the process; other tests should not see that."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 class Rows:

@@ -5,20 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from embedkit.host import Host
 from embedkit.launch import prepare
 from embedkit.training.run import train_run
-
-
-@pytest.fixture(autouse=True)
-def _own_torch_settings():
-    """Runs set threads and deterministic algorithms for the process; other tests should not see that."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 class Ratings:
