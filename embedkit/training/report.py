@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,9 +88,10 @@ class MetricsFile:
         self.path = path
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one line and hand it to the system at once."""
+        """Write one line, with the time (UTC, ISO 8601) at its end, and hand it to the system at once."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.write(json.dumps({**record, "time": now}, allow_nan=False) + "\n")
 
     @property
     def size(self) -> int:
