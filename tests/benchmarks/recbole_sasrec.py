@@ -1,7 +1,8 @@
-"""RecBole's SASRec, trained by RecBole's own interpreter: see ``next_item.py``. Arguments: an .npz file and the number of threads.
+"""RecBole's SASRec, trained by RecBole's own interpreter. Arguments: an .npz file of events, the number of threads, and perhaps an output.
 
-For each line on standard input, a number of batches, it trains on as many and answers with one line of JSON: seconds, batches an epoch and
-the last loss.
+Without an output (``next_item.py``): for each line on standard input, a number of batches, it trains on as many and answers with one line
+of JSON: seconds and the last loss. With one (``docs/studies/sequences/rival.py``): it trains to the end, a line of JSON an epoch, and
+writes the rank of each user's test item to that .npz file.
 """
 
 import json
@@ -24,14 +25,15 @@ from recbole.data import create_dataset, data_preparation  # noqa: E402
 from recbole.model.sequential_recommender import SASRec  # noqa: E402
 
 logging.disable(logging.CRITICAL)
-torch.set_num_threads(int(sys.argv[2]))
-with np.load(sys.argv[1], allow_pickle=False) as data:
-    user, item, position, width = data["user"], data["item"], data["position"], int(data["width"])
-with tempfile.TemporaryDirectory(prefix="recbole-") as root:
+
+
+def prepared(events, root):
+    """The model and the three loaders, of events in a folder that RecBole reads them from."""
     folder = Path(root) / "events"
     folder.mkdir()
-    lines = [f"{u}\t{i}\t{p}" for u, i, p in zip(user, item, position, strict=True)]
+    lines = [f"{u}\t{i}\t{p}" for u, i, p in zip(events["user"], events["item"], events["position"], strict=True)]
     (folder / "events.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *lines]) + "\n")
+    width = int(events["width"])
     config = Config(
         model=SASRec,
         dataset="events",
@@ -52,26 +54,93 @@ with tempfile.TemporaryDirectory(prefix="recbole-") as root:
         },
     )
     dataset = create_dataset(config)
-    train = data_preparation(config, dataset)[0]
-model = SASRec(config, train.dataset)
-model.train()
+    loaders = data_preparation(config, dataset)
+    model = SASRec(config, loaders[0].dataset)
+    model.train()
+    return model, loaders
+
+
+def step(model, optimizer, batch):
+    """One step; returns its loss."""
+    optimizer.zero_grad()
+    loss = model.calculate_loss(batch)
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def serve(model, train, optimizer):
+    """Train on as many batches as each line of standard input says."""
+
+    def forever():
+        while True:
+            yield from train
+
+    batches = forever()
+    for line in sys.stdin:
+        start = time.perf_counter()
+        for _ in range(int(line)):
+            loss = step(model, optimizer, next(batches))
+        print(json.dumps({"seconds": time.perf_counter() - start, "loss": loss}), flush=True)
+
+
+@torch.no_grad()
+def ranks(model, part, size=512):
+    """Token of each user, and the rank of the item asked for, from 1, among all that are not in the history (RecBole keeps those in)."""
+    model.eval()
+    rows = part.dataset.inter_feat
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for lo in range(0, len(rows), size):
+        some = rows[lo : lo + size]
+        target = some["item_id"]
+        scores = model.full_sort_predict(some)
+        own = scores.gather(1, target[:, None])
+        scores.scatter_(1, some["item_id_list"], -torch.inf)
+        scores[:, 0] = -torch.inf
+        ties = (scores == own).sum(1) - (scores.gather(1, target[:, None]) == own)[:, 0].long()
+        behind = (torch.rand(len(target), generator=generator) * (ties + 1)).long()
+        found.append((scores > own).sum(1) + behind + 1)
+    model.train()
+    return part.dataset.id2token("user_id", rows["user_id"].numpy()), torch.cat(found).numpy()
+
+
+def ndcg(rank, k=10):
+    """NDCG of one relevant item a query."""
+    return float(np.where(rank <= k, 1 / np.log2(rank + 1), 0).mean())
+
+
+def fit(model, loaders, optimizer, out, patience, epochs):
+    """Train until validation NDCG@10 has not risen for ``patience`` epochs, and rank the test items with the best weights."""
+    train, valid, test = loaders
+    best, kept, waited, seconds = -1.0, None, 0, 0.0
+    for epoch in range(1, epochs + 1):
+        start = time.perf_counter()
+        loss = [step(model, optimizer, batch) for batch in train][-1]
+        seconds += time.perf_counter() - start
+        value = ndcg(ranks(model, valid)[1])
+        total = time.perf_counter() - BEGAN
+        print(json.dumps({"epoch": epoch, "train_seconds": seconds, "seconds": total, "loss": loss, "ndcg@10": value}), flush=True)
+        waited = 0 if value > best else waited + 1
+        if value > best:
+            best, kept = value, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        if waited >= patience:
+            break
+    model.load_state_dict(kept)
+    user, rank = ranks(model, test)
+    np.savez(out, user=user.astype(str), rank=rank)
+
+
+BEGAN = time.perf_counter()
+torch.set_num_threads(int(sys.argv[2]))
+with np.load(sys.argv[1], allow_pickle=False) as data, tempfile.TemporaryDirectory(prefix="recbole-") as root:
+    torch.manual_seed(int(data["seed"]) if "seed" in data else 0)
+    model, loaders = prepared(data, root)
+    patience, epochs = (int(data[name]) if name in data else 0 for name in ("patience", "epochs"))
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 versions = {"version": recbole.__version__, "numpy": np.__version__, "torch": torch.__version__}
-print(json.dumps({**versions, "batches": len(train), "rows": len(train.dataset)}), flush=True)
-
-
-def forever():
-    """Batches, epoch after epoch."""
-    while True:
-        yield from train
-
-
-batches = forever()
-for line in sys.stdin:
-    start = time.perf_counter()
-    for _ in range(int(line)):
-        optimizer.zero_grad()
-        loss = model.calculate_loss(next(batches))
-        loss.backward()
-        optimizer.step()
-    print(json.dumps({"seconds": time.perf_counter() - start, "loss": float(loss.detach())}), flush=True)
+print(json.dumps({**versions, "batches": len(loaders[0]), "rows": len(loaders[0].dataset)}), flush=True)
+if len(sys.argv) > 3:
+    fit(model, loaders, optimizer, sys.argv[3], patience, epochs)
+else:
+    serve(model, loaders[0], optimizer)

@@ -1,0 +1,124 @@
+"""RecBole's SASRec to the end on a split of ours, and embedkit's model of the same width beside it: figures, and time to equal quality.
+
+    make .venv-recbole/.done
+    python docs/studies/sequences/rival.py data/amazon_beauty --out study --threads 2
+
+The two train one after the other with as many threads. RecBole has its default options but for width, depth, heads and length, which are
+ours, and cross-entropy over all items. Both stop when validation NDCG@10 has not risen for three epochs. Both are ranked alike: what a user
+has taken is left out, ties are broken at random. Writes ``rival.md``, and ``rival.jsonl`` with what RecBole said, a line an epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import embedkit
+from embedkit.evaluate.estimate import difference, interval
+from embedkit.evaluate.metrics import Floats
+from embedkit.files import atomic_write
+
+ROOT = Path(__file__).resolve().parents[3]
+INTERPRETER = Path(os.environ.get("EMBEDKIT_RECBOLE_PYTHON", ROOT / ".venv-recbole" / "bin" / "python"))
+SCRIPT = ROOT / "tests" / "benchmarks" / "recbole_sasrec.py"
+METRICS = ("ndcg@10", "recall@10")
+PATIENCE, EPOCHS = 3, 50
+
+
+def theirs(data: Path, out: Path, width: int, threads: int, seed: int) -> tuple[list[dict[str, Any]], Floats]:
+    """What RecBole said of each epoch, and ``METRICS`` of each user's test item [Q, 2], users in order."""
+    said, ranks = out / "rival.jsonl", out / "ranks.npz"
+    if not ranks.exists():
+        events = pl.read_parquet(data / "interactions.parquet")
+        columns = {name: events[f"{name}_id"].to_numpy() for name in ("user", "item")} | {"position": events["position"].to_numpy()}
+        np.savez(out / "events.npz", **columns, width=width, seed=seed, patience=PATIENCE, epochs=EPOCHS)
+        command = [str(INTERPRETER), "-W", "ignore", str(SCRIPT), str(out / "events.npz"), str(threads), str(ranks)]
+        with said.open("w") as file, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in filter(lambda line: line.startswith("{"), process.stdout):
+                print(line, end="", flush=True)
+                file.write(line)
+                file.flush()
+        if process.returncode:
+            raise SystemExit(f"RecBole's process ended with {process.returncode}; its command: {' '.join(command)}")
+    with np.load(ranks, allow_pickle=False) as found:
+        rank = found["rank"][np.argsort(found["user"])]
+    figures = np.stack([np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0), (rank <= 10).astype(float)], axis=1)
+    return [line for line in map(json.loads, said.read_text().splitlines()) if "epoch" in line], figures
+
+
+def ours(data: Path, out: Path, width: int, threads: int, seed: int) -> tuple[list[dict[str, Any]], Floats]:
+    """The same of embedkit's starter run file at that width; seconds count from the start, tables and vocabularies included."""
+    changes = [f"model.dim={width}", f"compute.threads={threads}", f'stages.0.validate={{ metric = "ndcg@10", patience = {PATIENCE} }}']
+    began, clock = datetime.now(UTC), time.perf_counter()
+    result = embedkit.train(data / "run.toml", out / "runs", overrides=[*changes, f"stages.0.epochs={EPOCHS}"], seed=seed, log=print)
+    print(f"embedkit: {time.perf_counter() - clock:.1f} s in all")
+    records = [line for line in map(json.loads, result.folder.metrics.read_text().splitlines()) if line["kind"] == "valid"]
+    frame = pl.read_parquet(result.folder.queries("test")).filter(pl.col("model") == "model").sort(pl.col("query").cast(pl.String))
+    seconds = [(datetime.fromisoformat(line["time"]) - began).total_seconds() for line in records]
+    said = [{"epoch": r["epoch"], "seconds": s, "ndcg@10": r["value"]} for r, s in zip(records, seconds, strict=True)]
+    return said, frame.select(METRICS).to_numpy()
+
+
+def reached(said: Sequence[dict[str, Any]], quality: float) -> dict[str, Any] | None:
+    """The first epoch whose validation NDCG@10 is as good."""
+    return next((line for line in said if line["ndcg@10"] >= quality), None)
+
+
+def report(sides: dict[str, tuple[list[dict[str, Any]], Floats]], width: int, threads: int) -> str:
+    """The tables in Markdown."""
+    lines = ["| | valid NDCG@10 | epochs | seconds to the best | test NDCG@10 | test recall@10 |", "|---|---|---|---|---|---|"]
+    tops = {}
+    for name, (said, figures) in sides.items():
+        top = tops[name] = max(said, key=lambda line: line["ndcg@10"])
+        cells = _cells(interval(figures[None], seed=0))
+        lines.append(f"| {name} | {top['ndcg@10']:.4f} | {said[-1]['epoch']:.0f} | {top['seconds']:.0f} | {cells} |")
+    mine, other = sides
+    apart = difference(sides[other][1][None], sides[mine][1][None], seed=0)
+    lines += [f"| {mine} − {other} (paired) | | | | {_cells(apart, '+')} |", ""]
+    for share in (0.8, 0.9, 1.0):
+        quality = share * tops[other]["ndcg@10"]
+        first, second = (reached(sides[name][0], quality) for name in (mine, other))
+        assert second is not None
+        told = "not reached by embedkit"
+        if first is not None:
+            told = f"{first['seconds']:.0f} s and {second['seconds']:.0f} s, {second['seconds'] / first['seconds']:.0f} times"
+        lines.append(f"- to {share:.0%} of RecBole's best validation NDCG@10, {quality:.4f}: {told}")
+    users = len(sides[mine][1])
+    return "\n".join([*lines, "", f"Width {width}, {threads} threads, one seed, {users:,} users."]) + "\n"
+
+
+def _cells(found: Any, sign: str = "") -> str:
+    rows = zip(found.value, found.low, found.high, strict=True)
+    return " | ".join(f"{v:{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]" for v, low, high in rows)
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder that `embedkit data get amazon_beauty` (or amazon_sports) wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    chosen = (options.width, options.threads, options.seed)
+    sides = {"embedkit": ours(options.data, options.out, *chosen), "RecBole": theirs(options.data, options.out, *chosen)}
+    table = report(sides, options.width, options.threads)
+    atomic_write(options.out / "rival.md", table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
