@@ -24,13 +24,14 @@ from measure import METRIC, Trained
 
 import embedkit
 from embedkit.config.plan import ModelSpec
-from embedkit.errors import UsageError
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.evaluate.estimate import Difference, Interval, difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
 from embedkit.host import Host
 from embedkit.launch import prepare
 from embedkit.runs import list_runs
+from embedkit_itemrec.configs_retrieval import RetrievalConfig
 
 SHARES = (1, 2, 4, 8, 16)
 MARGIN = 0.005
@@ -109,8 +110,11 @@ class Study:
             self.results = found
 
     def spec(self) -> ModelSpec:
-        """The run file's model."""
-        return prepare(self.run, self.host, overrides=self.changes).plan.model
+        """The run file's model; its first evaluator must be one that the study can ask."""
+        plan = prepare(self.run, self.host, overrides=self.changes).plan
+        if not plan.evaluators or not isinstance(plan.evaluators[0].config, RetrievalConfig):
+            raise UsageError(f"{self.run}: the first [[evaluate]] must be retrieval, which says what is asked; put it first")
+        return plan.model
 
     def train(self, arm: Arm, seed: int) -> None:
         """Train one arm with one seed, or go on with it, and measure it."""
@@ -246,6 +250,18 @@ def _cell(found: Interval, sign: str = "") -> str:
     return f"{found.value[0]:{sign}.4f} [{found.low[0]:{sign}.4f}, {found.high[0]:{sign}.4f}]"
 
 
+def study(options: argparse.Namespace) -> str:
+    """Train what is missing, measure, and write the report."""
+    runs = Study(options.run, options.out, options.set, options.threads)
+    found = arms(runs.spec(), options.narrow)
+    for seed in range(options.seeds):
+        for arm in found:
+            runs.train(arm, seed)
+    text = Report(runs, found, options.seeds).text()
+    atomic_write(options.out / "results.md", text)
+    return text
+
+
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -257,14 +273,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change every arm, such as stages.0.epochs=1")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    study = Study(options.run, options.out, options.set, options.threads)
-    found = arms(study.spec(), options.narrow)
-    for seed in range(options.seeds):
-        for arm in found:
-            study.train(arm, seed)
-    text = Report(study, found, options.seeds).text()
-    atomic_write(options.out / "results.md", text)
-    print(text)
+    try:
+        print(study(options))
+    except EmbedkitError as error:
+        parser.exit(error.exit_code, f"{error}\n")
 
 
 if __name__ == "__main__":
