@@ -76,7 +76,7 @@ def test_widths_are_measured_as_the_evaluator_does(studied):
 def test_the_report_has_every_width_and_both_tables(studied):
     _, text = studied
     lines = text.splitlines()
-    assert [line.split()[1] for line in lines if line.startswith("| ") and "(paired)" in line] == [str(width) for width in WIDTHS]
+    assert [line.split()[1] for line in lines if line.startswith("| ") and ", paired |" in line] == [str(width) for width in WIDTHS]
     whole = next(line for line in lines if line.startswith("| 32 (whole) |"))
     assert whole.count("[") == 2
     assert all(next(line for line in lines if line.startswith(f"| {w} (1/{32 // w}) |")).count("[") == 4 for w in WIDTHS[1:])

@@ -209,7 +209,7 @@ class Report:
         lines.append("|---" * (1 + len(self._ways)) + "|")
         for share, width in zip(SHARES, self.widths, strict=True):
             cells = [_cell(self._apart(way, share), "+") if share > 1 or way == "small" else "" for way in self._ways]
-            lines.append(f"| {_width(width, share)} (paired) | {' | '.join(cells)} |")
+            lines.append(f"| {_width(width, share)}, paired | {' | '.join(cells)} |")
         return lines
 
     def _claims(self) -> list[str]:
