@@ -91,6 +91,8 @@ class MatryoshkaConfig(Config):
     """Nested widths, ascending; the last one is the embedding's."""
     bias: bool = True
     """Whether the projection adds a constant."""
+    identity: bool = False
+    """Nest the trunk's vector as it is, without a projection; the last of dims must be its width then."""
     normalize: bool = True
     """Bring embeddings, and each prefix, to unit length."""
 

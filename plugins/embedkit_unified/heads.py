@@ -17,9 +17,7 @@ class Linear(Head):
     def __init__(self, config: LinearConfig, *, context: HeadContext) -> None:
         super().__init__(config, context=context)
         self._dim = config.dim or context.dim
-        if config.identity and self._dim != context.dim:
-            raise UsageError(f"tower '{context.tower}': an identity head keeps the model's dim {context.dim}, it cannot give {self._dim}")
-        self.projection = nn.Identity() if config.identity else projection(context.dim, self._dim, config.bias)
+        self.projection = identity(context, self._dim) if config.identity else projection(context.dim, self._dim, config.bias)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -38,7 +36,8 @@ class Linear(Head):
 
 
 class Matryoshka(Head):
-    """One projection D → E whose first d numbers are an embedding for each d of ``dims`` (MRL-E, Kusupati et al. 2022, section 3).
+    """One projection D → E, or the identity, whose first d numbers are an embedding for each d of ``dims`` (MRL-E, Kusupati et al. 2022,
+    section 3).
 
     The head only says which widths count; a loss with ``per_prefix`` trains each of them.
     """
@@ -47,7 +46,8 @@ class Matryoshka(Head):
 
     def __init__(self, config: MatryoshkaConfig, *, context: HeadContext) -> None:
         super().__init__(config, context=context)
-        self.projection = projection(context.dim, config.dims[-1], config.bias)
+        widest = config.dims[-1]
+        self.projection = identity(context, widest) if config.identity else projection(context.dim, widest, config.bias)
 
     @property
     def prefixes(self) -> tuple[int, ...]:
@@ -63,6 +63,17 @@ class Matryoshka(Head):
         """[..., D] → [..., E]."""
         out: Tensor = self.projection(pooled)
         return out
+
+
+def identity(context: HeadContext, dim: int) -> nn.Identity:
+    """The trunk's vector as it is.
+
+    Raises:
+        UsageError: the head should give another width.
+    """
+    if dim != context.dim:
+        raise UsageError(f"tower '{context.tower}': an identity head keeps the trunk's width {context.dim}, it cannot give {dim}")
+    return nn.Identity()
 
 
 def projection(before: int, after: int, bias: bool) -> nn.Linear:

@@ -63,6 +63,16 @@ def test_nested_widths_ascend(dims):
 
 
 def test_identity_has_no_width_of_its_own():
-    with pytest.raises(UsageError, match="tower 'item': an identity head keeps the model's dim 12, it cannot give 4"):
+    with pytest.raises(UsageError, match="tower 'item': an identity head keeps the trunk's width 12, it cannot give 4"):
         Linear(LinearConfig(identity=True, dim=4), context=CONTEXT)
+    with pytest.raises(UsageError, match="an identity head keeps the trunk's width 12, it cannot give 8"):
+        Matryoshka(MatryoshkaConfig(identity=True, dims=[4, 8]), context=CONTEXT)
     assert Linear(LinearConfig(identity=True, dim=12), context=CONTEXT).prefixes == (12,)
+
+
+def test_an_identity_is_nested_as_it_is():
+    head = Matryoshka(MatryoshkaConfig(identity=True, dims=[4, 12]), context=CONTEXT)
+    pooled = torch.arange(24.0).reshape(2, 12)
+    assert torch.equal(head(pooled), pooled)
+    assert head.prefixes == (4, 12)
+    assert not list(head.parameters())
