@@ -106,7 +106,7 @@ def _cells(found: Any, sign: str = "") -> str:
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="starter run file of amazon_beauty, amazon_sports or lastfm")
+    parser.add_argument("run", type=Path, help="starter run file of amazon_beauty or amazon_sports")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
     parser.add_argument("--arms", nargs="+", default=["ids"], choices=sorted(path.stem for path in ARMS.glob("*.toml")))
     parser.add_argument("--seeds", type=int, default=3)
