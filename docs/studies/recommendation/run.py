@@ -109,11 +109,10 @@ def report(values: Mapping[str, Floats], problem: Problem, study: Study) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} | {len(study.of(name)['trials'])} | {best['fit_seconds']} | {options} |")
         study.of(name)["test"] = {m: [float(v[i]) for v in (found.value, found.low, found.high)] for i, m in enumerate(METRICS)}
         study.of(name)["seeds"] = [dict(zip(METRICS, map(float, one), strict=True)) for one in values[name].mean(axis=1)]
-    if "embedkit" in values and rivals:
-        best = max(rivals, key=lambda name: means[name][1])
-        found = difference(values[best], values["embedkit"], seed=0, users=users)
+    for name in sorted(rivals, key=lambda name: -means[name][1]) if "embedkit" in values else []:
+        found = difference(values[name], values["embedkit"], seed=0, users=users)
         cells = [f"{v:+.4f} [{lo:+.4f}, {hi:+.4f}]" for v, lo, hi in zip(found.value, found.low, found.high, strict=True)]
-        lines.append(f"| embedkit − {best} (paired) | {' | '.join(cells)} | | | |")
+        lines.append(f"| embedkit − {name} (paired) | {' | '.join(cells)} | | | |")
     study.keep()
     size = f"{len(users):,} queries, {problem.data.items:,} items, exclude_seen = {str(problem.exclude_seen).lower()}"
     note = f"{size}; 95% intervals over users and seeds."
