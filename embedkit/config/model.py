@@ -362,3 +362,20 @@ class RunConfig(Config):
     """Index backend and its options."""
     compute: ComputeConfig = ComputeConfig()
     plugins: PluginsConfig = PluginsConfig()
+
+
+_BESIDE: dict[str, type[BaseModel]] = {
+    "augmentation": ViewUse,
+    "encoder": EncoderUse,
+    "field_type": FieldConfig,
+    "loss": LossUse,
+    "sampler": StreamConfig,
+}
+
+
+def keys_beside(kind: str) -> frozenset[str]:
+    """The keys that a run file writes beside a component's options, so that no option may have their names.
+
+    A stage's options may name the stage itself, as ``TrainConfig`` does.
+    """
+    return frozenset(_BESIDE.get(kind, Use).model_fields) - ({"use"} if kind == "stage" else set())
