@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,12 +14,13 @@ from embedkit.config.model import TrainConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import atomic_folder
 from embedkit.nn.gather import world
+from embedkit.runs import now
 from embedkit.training.checkpoint import Checkpoints
 from embedkit.training.compute import autocast_type, derive_seed, facts, seeded, set_up
 from embedkit.training.curve import draw_curve
 from embedkit.training.distributed import first, from_first, one_error, same_state, wait
 from embedkit.training.optimize import wants_sparse
-from embedkit.training.report import MetricsFile
+from embedkit.training.report import MetricsFile, RunLog
 from embedkit.training.stages import Onlooker, Stage, StageContext, StageResult
 from embedkit.training.warm import carry_over
 
@@ -70,7 +71,7 @@ def train_run(
         host: plugins.
         resume: go on where the folder's checkpoints end; on the same machine, threads, torch and data path the weights come out equal,
             bit for bit, to those of an uninterrupted run (decision 18).
-        log: takes one line for people.
+        log: takes one line for people; the folder's ``log.txt`` keeps them.
         evaluate: measure on the test split at the end; trials of a tuning do not.
         onlooker: called with a stage's index and record at every validation; what it raises ends the run.
 
@@ -80,16 +81,32 @@ def train_run(
         KeyboardInterrupt: it was asked to stop; ``resume`` goes on.
     """
     started = False
-    log = log if first() else lambda line: None
+    log = RunLog(folder.log, log) if first() else lambda line: None
     try:
         with folder.running() if first() else nullcontext(), one_error():
             started = True
-            return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, onlooker).run())
+            with _chronicle(folder, resume) if first() else nullcontext():
+                return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, onlooker).run())
     except EmbedkitError as error:
         mendable = error.exit_code == EmbedkitError.exit_code  # no bug, in whichever process
         if first() and started and mendable and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
             folder.discard()
         raise
+
+
+@contextmanager
+def _chronicle(folder: RunFolder, resume: bool) -> Iterator[None]:
+    """Keep in ``log.txt`` when a run began and ended, and what it died of."""
+    keep = RunLog(folder.log, lambda line: None).keep
+    keep(f"{now()}  {'resumed' if resume else 'started'}")
+    try:
+        yield
+    except BaseException as error:
+        how = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error or type(error).__name__}"
+        with suppress(EmbedkitError):  # a full disk, say; the first error is the one to tell
+            keep(f"{now()}  {how}")
+        raise
+    keep(f"{now()}  finished")
 
 
 def _announced(plan: Plan, folder: RunFolder, host: Host, run: Callable[[], RunResult]) -> RunResult:

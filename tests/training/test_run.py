@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 
 import pytest
@@ -195,6 +196,28 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(shop):
     assert equal(weights(whole, shop), weights(resumed, shop))
     without_pace = [[{k: v for k, v in r.items() if k != "rows_per_second"} for r in records(one, "train")] for one in (whole, resumed)]
     assert without_pace[0] == without_pace[1]
+    kept = folder.log.read_text().splitlines()
+    assert [line.split("  ", 1)[1] for line in kept if re.match(r"\d{4}-\d\d-\d\dT", line)] == [
+        "started",
+        "interrupted",
+        "resumed",
+        "finished",
+    ]
+    assert sum(line.startswith("train step 12/24") for line in kept) == 1
+    assert any(line.startswith("train step 24/24") for line in kept)
+
+
+def test_a_log_holds_the_lines_that_were_said(shop):
+    result = shop.train(steps=12)
+    kept = result.folder.log.read_text().splitlines()
+    assert kept[1:-1] == shop.lines
+
+
+def test_a_log_says_what_a_run_died_of(shop):
+    plan, folder = shop.launch(shop.run_file(optimizer={"use": "sgd", "lr": 1e30}, clip=None, steps=40, checkpoint_every=1))
+    with pytest.raises(DataError):
+        train_run(plan, folder, shop.host)
+    assert re.search(r"failed: step \d+: the loss is no finite number", folder.log.read_text().splitlines()[-1])
 
 
 def test_resuming_on_other_data_or_another_machine(shop):
