@@ -358,6 +358,9 @@ class RunConfig(Config):
     """Stages, in order; each by its registered name (``train`` is one)."""
     evaluate: list[Use] = []
     """Evaluators."""
+    evaluate_on: Literal["test", "valid", "none"] = "test"
+    """Rows that ``train`` measures on at its end. ``valid`` or ``none`` while options are still being chosen, so that the test rows play no
+    part in the choice; ``embedkit evaluate`` measures a finished run on either split."""
     index: Use = Use(use="hnsw")
     """Index backend and its options."""
     compute: ComputeConfig = ComputeConfig()

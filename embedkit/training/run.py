@@ -41,7 +41,7 @@ class RunResult:
     Attributes:
         folder: the run's folder.
         bundle: the trained bundle's folder.
-        metrics: the model's own figures on the test split, by metric.
+        metrics: the model's own figures at the end (``evaluate_on`` of the run file says on which split), by metric.
         estimates: all figures, with intervals and baselines.
         stages: what each stage left, its best validation among it.
     """
@@ -72,7 +72,7 @@ def train_run(
         resume: go on where the folder's checkpoints end; on the same machine, threads, torch and data path the weights come out equal,
             bit for bit, to those of an uninterrupted run (decision 18).
         log: takes one line for people; the folder's ``log.txt`` keeps them.
-        evaluate: measure on the test split at the end; trials of a tuning do not.
+        evaluate: measure at the end, as ``evaluate_on`` says; trials of a tuning do not.
         onlooker: called with a stage's index and record at every validation; what it raises ends the run.
 
     Raises:
@@ -275,7 +275,8 @@ class _Run:
         return metrics
 
     def _evaluate(self, model: Model, store: Store) -> tuple[list[Estimate], dict[str, float]]:
-        if not self.evaluate or not self.plan.evaluators:
+        split = self.plan.config.evaluate_on
+        if not self.evaluate or not self.plan.evaluators or split == "none":
             return [], {}
         from embedkit.evaluate.run import evaluate_run, means, write_evaluation
 
@@ -284,17 +285,19 @@ class _Run:
             self.plan,
             model,
             store,
-            split="test",
+            split=split,
             folder=self.folder,
             device=self.device,
             precision=autocast_type(compute) or torch.float32,
         )
-        write_evaluation(self.folder, estimates, plan=self.plan, split="test")
+        write_evaluation(self.folder, estimates, plan=self.plan, split=split)
         return estimates, means(estimates)
 
     def _save(self, model: Model, store: Store, metrics: Mapping[str, float], results: list[StageResult]) -> None:
         from embedkit.bundle import save_bundle
 
+        split = self.plan.config.evaluate_on
+        named = metrics if split == "test" else {f"{split}/{name}": value for name, value in metrics.items()}
         training = {
             "seed": self.plan.config.seed,
             "init_from": self.plan.config.init_from,
@@ -302,7 +305,7 @@ class _Run:
             "facts": facts(self.device, store.data_path),
         }
         model.eval()
-        save_bundle(self.folder.bundle, model=model.to("cpu"), codecs=store.codecs, plan=self.plan, metrics=metrics, training=training)
+        save_bundle(self.folder.bundle, model=model.to("cpu"), codecs=store.codecs, plan=self.plan, metrics=named, training=training)
 
 
 def _run_stage(stage: Stage, context: StageContext) -> StageResult:

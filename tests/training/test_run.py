@@ -82,6 +82,24 @@ def test_a_run_learns_and_leaves_a_bundle_figures_and_a_curve(shop):
     assert any("memory: about" in line for line in shop.lines)
 
 
+@pytest.mark.parametrize("split", ["valid", "none"])
+def test_the_test_rows_can_be_left_alone(shop, split):
+    run = shop.run_file(steps=2)
+    run["evaluate"] = [{"use": "retrieval", "query": "user", "target": "item", "k": [10], "exclude_seen": False}]
+    run["evaluate_on"] = split
+    result = shop.train(run)
+    measured = json.loads((result.bundle / "metrics.json").read_text())
+    if split == "none":
+        assert not result.metrics
+        assert not measured
+        assert not result.folder.evaluation.exists()
+        return
+    assert {one["split"] for one in json.loads(result.folder.evaluation.read_text())["estimates"]} == {"valid"}
+    assert measured == {f"valid/{name}": value for name, value in result.metrics.items()}
+    assert result.folder.queries("valid").exists()
+    assert not result.folder.queries("test").exists()
+
+
 def test_equal_seeds_give_equal_weights(shop):
     first, second = (weights(shop.train(steps=6), shop) for _ in range(2))
     assert equal(first, second)
