@@ -61,6 +61,7 @@ def train_run(
     resume: bool = False,
     log: Callable[[str], Any] = lambda line: None,
     evaluate: bool = True,
+    curve: bool = True,
     onlooker: Onlooker | None = None,
 ) -> RunResult:
     """Run every stage of a plan, write the bundle, evaluate it.
@@ -73,6 +74,7 @@ def train_run(
             bit for bit, to those of an uninterrupted run (decision 18).
         log: takes one line for people; the folder's ``log.txt`` keeps them.
         evaluate: measure at the end, as ``evaluate_on`` says; trials of a tuning do not.
+        curve: draw the training curve after each stage, a quarter of a second.
         onlooker: called with a stage's index and record at every validation; what it raises ends the run.
 
     Raises:
@@ -86,7 +88,7 @@ def train_run(
         with folder.running() if first() else nullcontext(), one_error():
             started = True
             with _chronicle(folder, resume) if first() else nullcontext():
-                return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, onlooker).run())
+                return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, curve, onlooker).run())
     except EmbedkitError as error:
         mendable = error.exit_code == EmbedkitError.exit_code  # no bug, in whichever process
         if first() and started and mendable and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
@@ -134,10 +136,11 @@ class _Run:
         resume: bool,
         log: Callable[[str], Any],
         evaluate: bool,
+        curve: bool,
         onlooker: Onlooker | None,
     ) -> None:
         self.plan, self.folder, self.host, self.resume, self.log = plan, folder, host, resume, log
-        self.evaluate, self.onlooker = evaluate, onlooker
+        self.evaluate, self.curve, self.onlooker = evaluate, curve, onlooker
         self.device = set_up(plan.config.compute)
         self.metrics = MetricsFile(folder.metrics)
         self.estimates: list[Estimate] = []
@@ -249,7 +252,8 @@ class _Run:
         self._remember(index, result.tables)
         if first():
             checkpoints.finish(model.state_dict(), _kept(result))
-            draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
+            if self.curve:
+                draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
             self.host.announce("stage_finished", stage=name, result=result)
         return result
 
