@@ -45,7 +45,7 @@ class TableEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     Args:
         run: what is trained: a run file or its contents, with one table, whose file is X whatever it says. None: what ``embedkit init
             --ssl`` would write for X.
-        dim: width of tokens, and of the vectors unless the run file's head says otherwise; None: as the run says (64).
+        dim: width of tokens, and of the vectors unless the run file's trunk or head says otherwise; None: as the run says (64).
         epochs: passes over X of the first stage; None: as the run says (10).
         seed: of everything random; None: as the run says (0).
         tower: whose vectors; the only tower when None.

@@ -150,7 +150,7 @@ class ModelConfig(Config):
     """Encoders, trunks and heads."""
 
     dim: int = Field(64, ge=1)
-    """Width D of tokens, and of embeddings unless the head says otherwise."""
+    """Width D of tokens, and of embeddings unless the trunk or the head says otherwise."""
     encoders: list[EncoderUse] = []
     """Fields not named here get the default encoder of their type."""
     trunk: Use = Use(use="mlp")

@@ -10,7 +10,7 @@ from embedkit_unified.configs import LinearConfig, MatryoshkaConfig
 
 
 class Linear(Head):
-    """A linear projection D → E, or the identity."""
+    """A linear projection P → E, or the identity. P is the width of the trunk's vector."""
 
     config: LinearConfig
 
@@ -18,7 +18,10 @@ class Linear(Head):
         super().__init__(config, context=context)
         self._dim = config.dim or context.dim
         if config.identity and self._dim != context.dim:
-            raise UsageError(f"tower '{context.tower}': an identity head keeps the model's dim {context.dim}, it cannot give {self._dim}")
+            raise UsageError(
+                f"tower '{context.tower}': an identity head keeps the {context.dim} numbers of the trunk's vector, it cannot give "
+                f"{self._dim}: leave dim out, or identity"
+            )
         self.projection = nn.Identity() if config.identity else projection(context.dim, self._dim, config.bias)
 
     @property
@@ -32,13 +35,13 @@ class Linear(Head):
         return self.config.normalize
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[..., D] → [..., E]."""
+        """[..., P] → [..., E]."""
         out: Tensor = self.projection(pooled)
         return out
 
 
 class Matryoshka(Head):
-    """One projection D → E whose first d numbers are an embedding for each d of ``dims`` (MRL-E, Kusupati et al. 2022, section 3).
+    """One projection P → E whose first d numbers are an embedding for each d of ``dims`` (MRL-E, Kusupati et al. 2022, section 3).
 
     The head only says which widths count; a loss with ``per_prefix`` trains each of them.
     """
@@ -60,7 +63,7 @@ class Matryoshka(Head):
         return self.config.normalize
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[..., D] → [..., E]."""
+        """[..., P] → [..., E]."""
         out: Tensor = self.projection(pooled)
         return out
 

@@ -63,6 +63,6 @@ def test_nested_widths_ascend(dims):
 
 
 def test_identity_has_no_width_of_its_own():
-    with pytest.raises(UsageError, match="tower 'item': an identity head keeps the model's dim 12, it cannot give 4"):
+    with pytest.raises(UsageError, match="tower 'item': an identity head keeps the 12 numbers of the trunk's vector, it cannot give 4"):
         Linear(LinearConfig(identity=True, dim=4), context=CONTEXT)
     assert Linear(LinearConfig(identity=True, dim=12), context=CONTEXT).prefixes == (12,)
