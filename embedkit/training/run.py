@@ -19,6 +19,7 @@ from embedkit.training.checkpoint import Checkpoints
 from embedkit.training.compute import autocast_type, derive_seed, facts, seeded, set_up
 from embedkit.training.curve import draw_curve
 from embedkit.training.distributed import first, from_first, one_error, same_state, wait
+from embedkit.training.memory import give_back
 from embedkit.training.optimize import wants_sparse
 from embedkit.training.report import MetricsFile, RunLog
 from embedkit.training.stages import Onlooker, Stage, StageContext, StageResult
@@ -158,6 +159,7 @@ class _Run:
         model = self._model(store, start)
         results = [self._stage(index, model, store) for index in range(len(self.plan.stages))]
         metrics = from_first(lambda: self._end(model, store, results))
+        give_back()
         return RunResult(self.folder, self.folder.bundle, metrics, tuple(self.estimates), tuple(results))
 
     # ------------------------------------------------------------------ data and model
