@@ -170,7 +170,7 @@ def trial(plan: Plan, host: Host, *, log: Callable[[str], Any] = lambda line: No
             log(f"{part.entry.qualified} has a loop of its own and is not tried")
     with tempfile.TemporaryDirectory(prefix="embedkit-trial-") as root:
         small = replace(plan, stages=tuple(stages), evaluators=())
-        train_run(small, Launch(small, "").create_folder(root), host, log=log)
+        train_run(small, Launch(small, "").create_folder(root), host, log=log, curve=False)
 
 
 def _tried(stream: StreamConfig) -> StreamConfig:

@@ -64,14 +64,21 @@ class Entry:
         """The options class.
 
         Raises:
-            PluginError: as ``load``, or the class is not a ``Config``.
+            PluginError: as ``load``, or the class is not a ``Config``, or an option has the name of a key that is not the component's own.
         """
         from embedkit.component import Config
+        from embedkit.config.model import keys_beside
 
         found = self._import(self.config)
         if not (isinstance(found, type) and issubclass(found, Config)):
             raise PluginError(
                 f"{self.owner} registered {self.kind} '{self.name}' with options {found!r}, which is no embedkit.component.Config"
+            )
+        taken = keys_beside(self.kind) & {info.alias or name for name, info in found.model_fields.items()}
+        if taken:
+            raise PluginError(
+                f"{self.owner}: an option of {self.kind} '{self.name}' is called '{min(taken)}', which run files write beside the options "
+                f"of every {self.kind}; call it something else"
             )
         return found
 

@@ -6,7 +6,7 @@
         run.toml             the run file as it was given, overrides applied
         run.resolved.toml    the same with every default; what resume, compare and bundles read
         status.json          running, finished, failed or interrupted; when, and why
-        log.txt              what the run said
+        log.txt              what the run said, resumed ones below
         metrics.jsonl        one JSON object a line
         curve.png            the training curve
         checkpoints/         what a resume starts from
@@ -173,10 +173,10 @@ class RunFolder:
 
     def set_status(self, state: State, **facts: Any) -> None:
         """Write the state, keeping what earlier states said; ``facts`` are JSON values such as ``error`` or ``step``."""
-        status = json.loads(self.status.read_text()) if self.status.is_file() else {"started": _now()}
+        status = json.loads(self.status.read_text()) if self.status.is_file() else {"started": now()}
         for stale in ("error", "finished"):
             status.pop(stale, None)
-        status |= {"state": state, "updated": _now(), "pid": os.getpid(), "machine": platform.node(), **facts}
+        status |= {"state": state, "updated": now(), "pid": os.getpid(), "machine": platform.node(), **facts}
         if state != "running":
             status["finished"] = status["updated"]
         atomic_write(self.status, json.dumps(status, indent=1) + "\n")
@@ -220,7 +220,8 @@ def _alive(status: dict[str, Any]) -> bool:
     return True
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, as a run's files say it: UTC to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

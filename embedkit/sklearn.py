@@ -45,7 +45,7 @@ class TableEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     Args:
         run: what is trained: a run file or its contents, with one table, whose file is X whatever it says. None: what ``embedkit init
             --ssl`` would write for X.
-        dim: width of tokens, and of the vectors unless the run file's head says otherwise; None: as the run says (64).
+        dim: width of tokens, and of the vectors unless the run file's trunk or head says otherwise; None: as the run says (64).
         epochs: passes over X of the first stage; None: as the run says (10).
         seed: of everything random; None: as the run says (0).
         tower: whose vectors; the only tower when None.
@@ -139,14 +139,17 @@ class TableEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Train in a folder that is thrown away; the bundle's files."""
         import pyarrow.parquet as pq
 
-        from embedkit.api import train
         from embedkit.host import Host
+        from embedkit.launch import prepare, together
+        from embedkit.training.run import train_run
 
         host = Host.load()
         path = folder / f"{_ROWS}.parquet"
         pq.write_table(table, path)
         run, base = self._run(path, host)
-        bundle = train(run, folder / "runs", host=host, base=base).bundle
+        with together():
+            launch = prepare(run, host, base=base)
+            bundle = train_run(launch.plan, launch.create_folder(folder / "runs"), host, curve=False).bundle
         return {file.relative_to(bundle).as_posix(): file.read_bytes() for file in sorted(bundle.rglob("*")) if file.is_file()}
 
     def _run(self, path: Path, host: Any) -> tuple[dict[str, Any], Path]:

@@ -10,6 +10,7 @@ import pytest
 
 from embedkit.component import Config
 from embedkit.errors import PluginError, UsageError
+from embedkit.hookspecs import REGISTRATION
 from embedkit.host import Host, Problem
 from embedkit.registry import Owner
 from embedkit.testing import fake_plugin, host_with
@@ -98,6 +99,16 @@ def test_a_target_that_cannot_be_imported_names_the_plugin():
     host = host_with({"acme": losses("fast", "no_such_module:Thing")})
     with pytest.raises(PluginError, match="plugin 'acme' cannot load loss 'fast' from no_such_module:Thing: ModuleNotFoundError"):
         host.registry.entry("loss", "fast").load()
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [("loss", "weight"), ("augmentation", "of"), ("encoder", "fields"), ("sampler", "size"), ("trunk", "use")]
+)
+def test_an_option_called_as_a_key_beside_it_is_the_plugins_error(kind, option):
+    options = type("Options", (Config,), {"__annotations__": {option: float}, option: 1.0})
+    host = host_with({"acme": fake_plugin(**{REGISTRATION[kind]: lambda register: register("fast", Thing, config=options)})})
+    with pytest.raises(PluginError, match=f"plugin 'acme': an option of {kind} 'fast' is called '{option}', which run files write beside"):
+        host.registry.entry(kind, "fast").parse({}, where="run.toml")
 
 
 def test_a_misspelt_hook_is_an_error(tmp_path):

@@ -33,12 +33,6 @@ FRAMES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    """A fit draws a training curve; a hundred fits would spend most of their time on it."""
-    monkeypatch.setattr("embedkit.training.run.draw_curve", lambda *args, **options: None)
-
-
 def tiny(**options):
     return TableEmbedder(**({"dim": 4, "epochs": 1, "device": "cpu"} | options))
 
@@ -74,6 +68,14 @@ def test_what_differs_between_orders_of_rows_is_the_last_bit():
     model = tiny().fit(frame)
     order = np.random.default_rng(1).permutation(len(frame))
     assert np.allclose(model.transform(frame)[order], model.transform(frame[order]), atol=1e-5)
+
+
+def test_nothing_is_drawn(monkeypatch):
+    def draw(*_, **__):
+        raise AssertionError("the folder that a curve would lie in is thrown away")
+
+    monkeypatch.setattr("embedkit.training.run.draw_curve", draw)
+    tiny().fit(people(20))
 
 
 def test_pandas_polars_and_saved_bundles_agree(tmp_path):

@@ -22,7 +22,7 @@ def command(runs_dir: Path, as_json: bool) -> None:
         show_json(found)
         return
     rows = [(run["run"], run["state"], run["started"], run["figures"] or run["error"]) for run in found]
-    show_table(("run", "state", "started", "test figures, or why it failed"), rows, empty=f"no runs in {runs_dir}")
+    show_table(("run", "state", "started", "figures, or why it failed"), rows, empty=f"no runs in {runs_dir}")
 
 
 def _describe(folder: RunFolder) -> dict[str, Any]:
@@ -38,10 +38,14 @@ def _describe(folder: RunFolder) -> dict[str, Any]:
 
 
 def _figures(folder: RunFolder) -> str | None:
-    """The model's figures without slices, as one line."""
+    """The model's figures without slices, as one line; those of the test split first."""
     if not folder.evaluation.is_file():
         return None
     written = json.loads(folder.evaluation.read_text())
     estimates = written["estimates"] if isinstance(written, dict) else written
     ours = [e for e in estimates if e.get("model") == "model" and e.get("slice") is None and e.get("prefix") is None]
-    return ", ".join(f"{e['metric']} {e['value']:.4f}" for e in ours[:6] if e["value"] is not None) or None
+    found = []
+    for split in ("test", "valid"):
+        figures = [f"{e['metric']} {e['value']:.4f}" for e in ours if e["split"] == split and e["value"] is not None][:6]
+        found += [f"{split}: {', '.join(figures)}"] if figures else []
+    return "; ".join(found) or None

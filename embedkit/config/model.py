@@ -150,7 +150,7 @@ class ModelConfig(Config):
     """Encoders, trunks and heads."""
 
     dim: int = Field(64, ge=1)
-    """Width D of tokens, and of embeddings unless the head says otherwise."""
+    """Width D of tokens, and of embeddings unless the trunk or the head says otherwise."""
     encoders: list[EncoderUse] = []
     """Fields not named here get the default encoder of their type."""
     trunk: Use = Use(use="mlp")
@@ -358,7 +358,27 @@ class RunConfig(Config):
     """Stages, in order; each by its registered name (``train`` is one)."""
     evaluate: list[Use] = []
     """Evaluators."""
+    evaluate_on: Literal["test", "valid", "none"] = "test"
+    """Rows that ``train`` measures on at its end. ``valid`` or ``none`` while options are still being chosen, so that the test rows play no
+    part in the choice; ``embedkit evaluate`` measures a finished run on either split."""
     index: Use = Use(use="hnsw")
     """Index backend and its options."""
     compute: ComputeConfig = ComputeConfig()
     plugins: PluginsConfig = PluginsConfig()
+
+
+_BESIDE: dict[str, type[BaseModel]] = {
+    "augmentation": ViewUse,
+    "encoder": EncoderUse,
+    "field_type": FieldConfig,
+    "loss": LossUse,
+    "sampler": StreamConfig,
+}
+
+
+def keys_beside(kind: str) -> frozenset[str]:
+    """The keys that a run file writes beside a component's options, so that no option may have their names.
+
+    A stage's options may name the stage itself, as ``TrainConfig`` does.
+    """
+    return frozenset(_BESIDE.get(kind, Use).model_fields) - ({"use"} if kind == "stage" else set())

@@ -98,7 +98,8 @@ def _load(folder: RunFolder, split: str, model: str) -> _Run:
         if not needed.is_file():
             raise UsageError(f"{needed}: there is no such file; evaluate the run on its {split} split first")
     config = tomllib.loads(folder.resolved.read_text(encoding="utf-8"))
-    config.pop("seed", None)
+    for key in ("seed", "evaluate_on"):  # neither tells what was trained
+        config.pop(key, None)
     evaluation = read_evaluation(folder)["splits"].get(split)
     frame = pl.read_parquet(folder.queries(split)).filter(pl.col("model") == model)
     if evaluation is None or not len(frame):

@@ -66,6 +66,12 @@ class Shards:
         """Places of this process's rows in the whole batch, int64 [n]."""
         return torch.arange(self.offset, self.offset + self.sizes[self.rank], device=device)
 
+    @property
+    def whole(self) -> Shards:
+        """The whole batch as one shard: for a loss that gathers its inputs first and computes the same on every process, which the mean of
+        gradients over processes leaves as it is."""
+        return Shards((self.total,), 0)
+
     def gather(self, x: Tensor) -> Tensor:
         """The rows of all processes in order: [n, …] → [total, …]. The gradient of a row is the sum of what all processes have for it."""
         if len(self.sizes) == 1:

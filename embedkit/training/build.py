@@ -75,7 +75,6 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         index=lambda dim, metric: cast(Index, context.plan.index.create(IndexContext(dim, metric))),
         chances=lambda view: _chances(config.streams[stream_of(config)[view]], context),
         precision=autocast_type(context.plan.config.compute) or torch.float32,
-        stats=store.codecs.stats,
         codecs=store.codecs,
         normalized={name: head.normalized for name, head in model.heads.items()},
     )

@@ -7,6 +7,7 @@ import math
 from embedkit.errors import DataError
 from embedkit.nn.gather import world
 from embedkit.training.distributed import any_of, average_gradients, first, from_first, mean
+from embedkit.training.memory import give_back
 from embedkit.training.report import clock_text, summary
 from embedkit.training.session import Session
 from embedkit.training.signals import Interruption
@@ -120,6 +121,7 @@ def validate(session: Session) -> None:
     metric = session.config.validate_.metric
     with session.meter.paused(), session.average.shown():
         figures = from_first(lambda: measure(session))
+        give_back()
         value = figures[metric]
         best = session.stopper.see(value, session.step)
         if best and first():

@@ -17,7 +17,7 @@ from embedkit.schema import Schema
 from embedkit.views import Random, View
 
 if TYPE_CHECKING:
-    from embedkit.data.codec import Codec, FieldStats
+    from embedkit.data.codec import Codec
     from embedkit.index.base import Index
     from embedkit.space import Metric
 
@@ -64,11 +64,10 @@ class LossContext:
         frequencies: table → int64 [M]: how many train events point at each row of that table (ones for a table without events).
             Called lazily; the tensor lives on the CPU.
         rows: table → number of rows M.
-        stats: field → statistics of its codec, for losses that tell a field's values.
         precision: type that large products may take: that of the forwards.
         index: (width, metric) → an empty index of the backend that the run file names; one thread, so that it is built the same every time.
         chances: stream or view → the chance of each row of its table in one draw of its sampler, float32 [M]; None where all are alike.
-        codecs: field → fitted codec, for losses that read labels.
+        codecs: field → fitted codec, for losses that read labels or tell a field's values; its ``stats`` say how many there are.
         normalized: tower → whether its embeddings have unit length.
     """
 
@@ -78,7 +77,6 @@ class LossContext:
     views: tuple[str, ...]
     frequencies: Callable[[str], Tensor]
     rows: Mapping[str, int]
-    stats: Mapping[str, FieldStats] = field(default_factory=dict)
     precision: torch.dtype = torch.float32
     chances: Callable[[str], Tensor | None] = lambda view: None
     index: Callable[[int, Metric], Index] | None = None

@@ -1,7 +1,9 @@
-"""What a stage will need, said before it starts."""
+"""What a stage will need, said before it starts; and giving back what it no longer needs."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterable, Mapping
 
 import psutil
@@ -45,3 +47,14 @@ def text(parts: Mapping[str, int], device: torch.device) -> str:
         f"gradients {decimal(parts['gradients'])}; optimiser {decimal(parts['optimizer'])}; data {decimal(parts['data'])}) "
         f"and the activations of a batch; {decimal(free)} free"
     )
+
+
+def give_back() -> None:
+    """Hand memory that was freed back to the system, where the C library can (glibc).
+
+    A validation frees blocks of many sizes. glibc keeps them for later, and what training then allocates lies between them, so that the
+    process grows with every validation although nothing is held.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

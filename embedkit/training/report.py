@@ -1,4 +1,4 @@
-"""Report: metrics as JSON lines, progress for people, and the training curve."""
+"""Report: metrics as JSON lines, progress for people, and the log that a run keeps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+
+from embedkit.files import write_errors
 
 
 class Progress(Protocol):
@@ -25,6 +27,28 @@ class Progress(Protocol):
         """The stage has ended."""
 
 
+class RunLog:
+    """A run's ``log.txt``: every line that the run says to people, kept as it is said. A resumed run writes on at its end.
+
+    Args:
+        path: the file; made when the first line comes.
+        say: shows a line to people.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], Any]) -> None:
+        self._path, self._say = path, say
+
+    def __call__(self, line: str) -> None:
+        """Keep a line and show it."""
+        self.keep(line)
+        self._say(line)
+
+    def keep(self, line: str) -> None:
+        """Write a line without showing it, in one piece."""
+        with write_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
 class Lines:
     """Plain lines, where there is no terminal."""
 
@@ -33,7 +57,7 @@ class Lines:
 
     def update(self, step: int, text: str) -> None:
         """One line."""
-        self._log(f"{self._name} step {step}/{self._total}  {text}")
+        self._log(_step_line(self._name, step, self._total, text))
 
     def line(self, text: str) -> None:
         """One line."""
@@ -44,13 +68,13 @@ class Lines:
 
 
 class Bar:
-    """A bar on a terminal, with lines above it."""
+    """A bar on a terminal, with lines above it; the lines that it stands for are kept."""
 
-    def __init__(self, log: Callable[[str], Any], name: str, total: int, start: int) -> None:
+    def __init__(self, log: Callable[[str], Any], keep: Callable[[str], Any], name: str, total: int, start: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        self._log = log
+        self._log, self._keep, self._name, self._total = log, keep, name, total
         self._progress = Progress(  # what is printed meanwhile appears above it
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -63,6 +87,7 @@ class Bar:
 
     def update(self, step: int, text: str) -> None:
         """Move the bar."""
+        self._keep(_step_line(self._name, step, self._total, text))
         self._progress.update(self._task, completed=step, text=text)
 
     def line(self, text: str) -> None:
@@ -74,11 +99,26 @@ class Bar:
         self._progress.stop()
 
 
-def make_progress(log: Callable[[str], Any], name: str, total: int, start: int, *, quiet: bool = False) -> Progress:
-    """A bar on a terminal, plain lines otherwise, and where ``quiet`` (a process beside the one that speaks)."""
+def make_progress(
+    log: Callable[[str], Any], keep: Callable[[str], Any], name: str, total: int, start: int, *, quiet: bool = False
+) -> Progress:
+    """A bar on a terminal, plain lines otherwise, and where ``quiet`` (a process beside the one that speaks).
+
+    Args:
+        log: shows a line and keeps it.
+        keep: keeps a line alone.
+        name: of the stage.
+        total: steps of the stage.
+        start: steps that are done.
+        quiet: no bar.
+    """
     if not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return Bar(log, name, total, start)
+        return Bar(log, keep, name, total, start)
     return Lines(log, name, total)
+
+
+def _step_line(name: str, step: int, total: int, text: str) -> str:
+    return f"{name} step {step}/{total}  {text}"
 
 
 class MetricsFile:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,12 +14,14 @@ from embedkit.config.model import TrainConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import atomic_folder
 from embedkit.nn.gather import world
+from embedkit.runs import now
 from embedkit.training.checkpoint import Checkpoints
 from embedkit.training.compute import autocast_type, derive_seed, facts, seeded, set_up
 from embedkit.training.curve import draw_curve
 from embedkit.training.distributed import first, from_first, one_error, same_state, wait
+from embedkit.training.memory import give_back
 from embedkit.training.optimize import wants_sparse
-from embedkit.training.report import MetricsFile
+from embedkit.training.report import MetricsFile, RunLog
 from embedkit.training.stages import Onlooker, Stage, StageContext, StageResult
 from embedkit.training.warm import carry_over
 
@@ -40,7 +42,7 @@ class RunResult:
     Attributes:
         folder: the run's folder.
         bundle: the trained bundle's folder.
-        metrics: the model's own figures on the test split, by metric.
+        metrics: the model's own figures at the end (``evaluate_on`` of the run file says on which split), by metric.
         estimates: all figures, with intervals and baselines.
         stages: what each stage left, its best validation among it.
     """
@@ -60,6 +62,7 @@ def train_run(
     resume: bool = False,
     log: Callable[[str], Any] = lambda line: None,
     evaluate: bool = True,
+    curve: bool = True,
     onlooker: Onlooker | None = None,
 ) -> RunResult:
     """Run every stage of a plan, write the bundle, evaluate it.
@@ -70,8 +73,9 @@ def train_run(
         host: plugins.
         resume: go on where the folder's checkpoints end; on the same machine, threads, torch and data path the weights come out equal,
             bit for bit, to those of an uninterrupted run (decision 18).
-        log: takes one line for people.
-        evaluate: measure on the test split at the end; trials of a tuning do not.
+        log: takes one line for people; the folder's ``log.txt`` keeps them.
+        evaluate: measure at the end, as ``evaluate_on`` says; trials of a tuning do not.
+        curve: draw the training curve after each stage, a quarter of a second.
         onlooker: called with a stage's index and record at every validation; what it raises ends the run.
 
     Raises:
@@ -80,16 +84,32 @@ def train_run(
         KeyboardInterrupt: it was asked to stop; ``resume`` goes on.
     """
     started = False
-    log = log if first() else lambda line: None
+    log = RunLog(folder.log, log) if first() else lambda line: None
     try:
         with folder.running() if first() else nullcontext(), one_error():
             started = True
-            return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, onlooker).run())
+            with _chronicle(folder, resume) if first() else nullcontext():
+                return _announced(plan, folder, host, lambda: _Run(plan, folder, host, resume, log, evaluate, curve, onlooker).run())
     except EmbedkitError as error:
         mendable = error.exit_code == EmbedkitError.exit_code  # no bug, in whichever process
         if first() and started and mendable and not resume and not folder.bundle.exists() and not any(folder.checkpoints.glob("stage-*")):
             folder.discard()
         raise
+
+
+@contextmanager
+def _chronicle(folder: RunFolder, resume: bool) -> Iterator[None]:
+    """Keep in ``log.txt`` when a run began and ended, and what it died of."""
+    keep = RunLog(folder.log, lambda line: None).keep
+    keep(f"{now()}  {'resumed' if resume else 'started'}")
+    try:
+        yield
+    except BaseException as error:
+        how = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error or type(error).__name__}"
+        with suppress(EmbedkitError):  # a full disk, say; the first error is the one to tell
+            keep(f"{now()}  {how}")
+        raise
+    keep(f"{now()}  finished")
 
 
 def _announced(plan: Plan, folder: RunFolder, host: Host, run: Callable[[], RunResult]) -> RunResult:
@@ -117,10 +137,11 @@ class _Run:
         resume: bool,
         log: Callable[[str], Any],
         evaluate: bool,
+        curve: bool,
         onlooker: Onlooker | None,
     ) -> None:
         self.plan, self.folder, self.host, self.resume, self.log = plan, folder, host, resume, log
-        self.evaluate, self.onlooker = evaluate, onlooker
+        self.evaluate, self.curve, self.onlooker = evaluate, curve, onlooker
         self.device = set_up(plan.config.compute)
         self.metrics = MetricsFile(folder.metrics)
         self.estimates: list[Estimate] = []
@@ -138,6 +159,7 @@ class _Run:
         model = self._model(store, start)
         results = [self._stage(index, model, store) for index in range(len(self.plan.stages))]
         metrics = from_first(lambda: self._end(model, store, results))
+        give_back()
         return RunResult(self.folder, self.folder.bundle, metrics, tuple(self.estimates), tuple(results))
 
     # ------------------------------------------------------------------ data and model
@@ -232,7 +254,8 @@ class _Run:
         self._remember(index, result.tables)
         if first():
             checkpoints.finish(model.state_dict(), _kept(result))
-            draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
+            if self.curve:
+                draw_curve(self.metrics.records(), self.folder.curve, title=self.plan.config.name)
             self.host.announce("stage_finished", stage=name, result=result)
         return result
 
@@ -258,7 +281,8 @@ class _Run:
         return metrics
 
     def _evaluate(self, model: Model, store: Store) -> tuple[list[Estimate], dict[str, float]]:
-        if not self.evaluate or not self.plan.evaluators:
+        split = self.plan.config.evaluate_on
+        if not self.evaluate or not self.plan.evaluators or split == "none":
             return [], {}
         from embedkit.evaluate.run import evaluate_run, means, write_evaluation
 
@@ -267,17 +291,19 @@ class _Run:
             self.plan,
             model,
             store,
-            split="test",
+            split=split,
             folder=self.folder,
             device=self.device,
             precision=autocast_type(compute) or torch.float32,
         )
-        write_evaluation(self.folder, estimates, plan=self.plan, split="test")
+        write_evaluation(self.folder, estimates, plan=self.plan, split=split)
         return estimates, means(estimates)
 
     def _save(self, model: Model, store: Store, metrics: Mapping[str, float], results: list[StageResult]) -> None:
         from embedkit.bundle import save_bundle
 
+        split = self.plan.config.evaluate_on
+        named = metrics if split == "test" else {f"{split}/{name}": value for name, value in metrics.items()}
         training = {
             "seed": self.plan.config.seed,
             "init_from": self.plan.config.init_from,
@@ -285,7 +311,7 @@ class _Run:
             "facts": facts(self.device, store.data_path),
         }
         model.eval()
-        save_bundle(self.folder.bundle, model=model.to("cpu"), codecs=store.codecs, plan=self.plan, metrics=metrics, training=training)
+        save_bundle(self.folder.bundle, model=model.to("cpu"), codecs=store.codecs, plan=self.plan, metrics=named, training=training)
 
 
 def _run_stage(stage: Stage, context: StageContext) -> StageResult:

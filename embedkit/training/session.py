@@ -24,7 +24,7 @@ from embedkit.training.meter import Meter
 from embedkit.training.networks import Networks
 from embedkit.training.optimize import Optimizers, trained
 from embedkit.training.pieces import refuse_batch_statistics
-from embedkit.training.report import MetricsFile, TimeLeft, make_progress
+from embedkit.training.report import MetricsFile, RunLog, TimeLeft, make_progress
 from embedkit.training.schedule import Clock
 from embedkit.training.step import StepModule
 from embedkit.training.validate import Stopper, check_metric
@@ -133,7 +133,8 @@ class Session:
         data = sum(column.nbytes() for column in held)
         parts = memory.estimate(self.module, context.model.table_parameters(), self.optimizers, data, self.average.nbytes)
         context.log(memory.text(parts, context.device))
-        self.progress = make_progress(context.log, context.name, self.total, self.step, quiet=not first())
+        keep = RunLog(context.folder.log, context.log).keep
+        self.progress = make_progress(context.log, keep, context.name, self.total, self.step, quiet=not first())
         self.time_left = TimeLeft(self.step, self.total)
         return self
 

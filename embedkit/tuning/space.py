@@ -24,6 +24,7 @@ FIXED = {
     "seed": "is the same in all trials, so that none is chosen for its luck",
     "tables": "decides what is measured, so trials could not be compared",
     "evaluate": "is what trials are judged by",
+    "evaluate_on": "says what is measured after training, and trials are not",
     "index": "is built after training, so no trial would differ by it",
     "plugins": "says what must be installed",
 }

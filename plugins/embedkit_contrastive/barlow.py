@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from embedkit.errors import UsageError
+from embedkit.nn.gather import shards
 from embedkit.nn.unit import unit
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_contrastive.checks import require_pairs, require_tower
@@ -20,7 +21,8 @@ class BarlowTwins(Loss):
     """``sum_i (1 - C_ii)^2 + lambda * sum_{i != j} C_ij^2``, C the correlations of the two views' projections over the batch.
 
     Projections are standardised with the unbiased deviation, and C divides by B, as the authors' code does. The sums grow with the
-    projection's width, and so do good learning rates shrink. A batch of one row has no correlations and counts as zero.
+    projection's width, and so do good learning rates shrink. A batch of one row has no correlations and counts as zero. Correlations are
+    no mean over rows: with several processes each gathers the rows of all and computes the whole batch's.
     """
 
     config: BarlowTwinsConfig
@@ -43,10 +45,11 @@ class BarlowTwins(Loss):
     def forward(self, step: Step) -> LossResult:
         """The loss of the batch; ``diagonal`` and ``redundancy`` are its two sums, before lambda."""
         raws = [step.run(view, self.config.tower).raw for view in self.config.views]
-        require_pairs("barlow_twins", self.config.views, *raws)
-        if raws[0].shape[0] < 2:
+        require_pairs("barlow_twins", self.config.views, raws[0], raws[1])
+        batch = shards(raws[0].shape[0], raws[0].device)
+        if batch.total < 2:
             return LossResult(zero(raws[0]) + zero(raws[1]))
-        first, second = (self._standardised(step, view) for view in self.config.views)
+        first, second = (self._standardised(batch.gather(raw.float())) for raw in raws)
         return self._twins(step, first, second)
 
     def _twins(self, step: Step, first: Tensor, second: Tensor) -> LossResult:
@@ -56,9 +59,9 @@ class BarlowTwins(Loss):
         on = (1 - diagonal).square().sum()
         return LossResult(on + step.value(self.config.redundancy) * off, {"diagonal": on.detach(), "redundancy": off.detach()})
 
-    def _standardised(self, step: Step, view: str) -> Tensor:
-        """Projections of a view, each number with mean 0 and deviation 1 over the view's own batch, float32 [B, D]."""
-        z = self.projector(step.run(view, self.config.tower))
+    def _standardised(self, raw: Tensor) -> Tensor:
+        """Projections of a view's rows [B, E], each number with mean 0 and deviation 1 over them, float32 [B, D]."""
+        z: Tensor = self.projector(raw)
         if self.config.unit_length:
             z = unit(z)
         return (z - z.mean(0)) * torch.rsqrt(z.var(0, correction=1) + _TINY)
@@ -92,11 +95,12 @@ class MixedBarlowTwins(BarlowTwins):
             raise UsageError(
                 f"mixed_barlow_twins: view '{self.config.mixed}' must be made by mixup of '{names[0]}' with other = '{names[1]}'"
             )
-        if raws[0].shape[0] < 2:
+        batch = shards(raws[0].shape[0], raws[0].device)
+        if batch.total < 2:
             return LossResult(zero(raws[0]) + zero(raws[1]) + zero(raws[2]))
-        first, second, mixed = (self._standardised(step, view) for view in self._views)
+        first, second, mixed = (self._standardised(batch.gather(raw.float())) for raw in raws)
         twins = self._twins(step, first, second)
-        permuted, share = second.index_select(0, mix.rows), mix.share
+        permuted, share = second.index_select(0, batch.gather(mix.rows + batch.offset)), mix.share
         gap = torch.zeros((), device=first.device)
         for view in (first, second):
             target = share * correlation(first, view) + (1 - share) * correlation(permuted, view)

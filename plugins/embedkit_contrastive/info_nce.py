@@ -39,13 +39,18 @@ class InfoNCE(Loss):
 
     def forward(self, step: Step) -> LossResult:
         """The mean over rows. Rows of all processes are negatives (decision 16)."""
-        first, second = (self._vectors(step, view) for view in self.config.views)
+        outputs = [step.run(view, self.config.tower) for view in self.config.views]
+        first, second = (one.embedding.float() for one in outputs)
         require_pairs("info_nce", self.config.views, first, second)
         batch = shards(first.shape[0], first.device)
         if batch.total == 0:
             return LossResult(zero(first) + zero(second))
         scale = 1.0 / step.value(self.config.temperature)
         numbers = self._numbers(step, first.shape[0])
+        if self.config.projector and batch.total > 1:  # a single row has no statistics, and no negatives either
+            first, second = (unit(self.projector(batch.gather(one.raw.float()))) for one in outputs)
+            numbers = None if numbers is None else batch.gather(numbers)
+            batch = batch.whole
         if len(batch.sizes) == 1 and batch.total**2 <= MOST_LOGITS:
             return LossResult(self._at_once(first * scale, second, numbers))
         rows = None if numbers is None else (numbers, batch.gather(torch.where(numbers < 0, -2, numbers)))
@@ -64,12 +69,6 @@ class InfoNCE(Loss):
         labels = torch.arange(first.shape[0], device=first.device)
         loss = F.cross_entropy(logits, labels)
         return 0.5 * (loss + F.cross_entropy(logits.T, labels)) if self.config.symmetric else loss
-
-    def _vectors(self, step: Step, view: str) -> Tensor:
-        outputs = step.run(view, self.config.tower)
-        if not self.config.projector or outputs.embedding.shape[0] < 2:  # a single row has no statistics, and no negatives either
-            return outputs.embedding.float()
-        return unit(self.projector(outputs))
 
     def _numbers(self, step: Step, size: int) -> Tensor | None:
         """Which row of the tower's table each row is, int64 [B]; unknown ones (-1) are no copies of each other."""

@@ -7,13 +7,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from embedkit.nn.values import Outputs
-
 
 class Projector(nn.Module):
     """Linear, batch norm and ReLU for each width but the last, then a linear map without bias; nothing at all without widths.
 
-    Batch norm keeps no running statistics: a loss is never evaluated on a single row, and its ``forward`` must change no buffer.
+    Batch norm keeps no running statistics: a loss is never evaluated on a single row, and its ``forward`` must change no buffer. With
+    several processes it is given the rows of all of them, so that its statistics are those of the whole batch.
 
     Args:
         dim: width of the embedding.
@@ -33,7 +32,7 @@ class Projector(nn.Module):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def forward(self, outputs: Outputs) -> Tensor:
-        """float32 [B, widths[-1]], of the head's output before it is normalised."""
-        out: Tensor = self.layers(outputs.raw.float())
+    def forward(self, raw: Tensor) -> Tensor:
+        """The head's output before it is normalised, [B, E] → float32 [B, widths[-1]]."""
+        out: Tensor = self.layers(raw.float())
         return out

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from embedkit.errors import UsageError
+from embedkit.nn.gather import shards
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_contrastive.configs_spread_out import SpreadOutConfig
 
@@ -20,7 +21,7 @@ class SpreadOut(Loss):
     brought to those of independent directions in E dimensions (global orthogonal regularisation, Zhang et al. 2017, equation 4; from
     memory).
 
-    Rows that stand twice in a batch are no pair.
+    Rows that stand twice in a batch are no pair. With several processes each gathers the rows of all and computes the whole batch's value.
     """
 
     per_prefix = True
@@ -41,7 +42,10 @@ class SpreadOut(Loss):
     def forward(self, step: Step) -> LossResult:
         """The mean over rows, or over pairs; zero where there is no pair."""
         vectors = step.run(self.config.view, self.config.tower).embedding.float()
-        pairs = self._pairs(step, vectors)
+        rows = self._rows(step, vectors.shape[0])
+        batch = shards(vectors.shape[0], vectors.device)
+        vectors = batch.gather(vectors)
+        pairs = _pairs(vectors, None if rows is None else batch.gather(rows))
         if not bool(pairs.any()):
             return LossResult(zero(vectors))
         similar = vectors @ vectors.T
@@ -54,11 +58,13 @@ class SpreadOut(Loss):
         second = (similar.square() * pairs).sum() / count
         return LossResult(first.square() + (second - 1.0 / vectors.shape[1]).clamp(min=0))
 
-    def _pairs(self, step: Step, vectors: Tensor) -> Tensor:
-        """bool [B, B], True for two different rows."""
-        size = vectors.shape[0]
-        different = ~torch.eye(size, dtype=torch.bool, device=vectors.device)
+    def _rows(self, step: Step, size: int) -> Tensor | None:
+        """Which row of the tower's table each row is, int64 [B]; unknown ones (-1) are no copies of each other."""
         rows = step.views[self.config.view].batch.rows.get(self.table)
-        if rows is None or rows.shape[0] != size:
-            return different
-        return different & (rows.unsqueeze(1) != torch.where(rows < 0, -2, rows))
+        return None if rows is None or rows.shape[0] != size else rows
+
+
+def _pairs(vectors: Tensor, rows: Tensor | None) -> Tensor:
+    """bool [B, B], True for two different rows."""
+    different = ~torch.eye(vectors.shape[0], dtype=torch.bool, device=vectors.device)
+    return different if rows is None else different & (rows.unsqueeze(1) != torch.where(rows < 0, -2, rows))

@@ -31,7 +31,7 @@ class MaskedCells(Loss):
         self.heads: Named[nn.Linear] = Named()
         numbers = []
         for name in self._told(context):
-            stats = context.stats[name]
+            stats = context.codecs[name].stats
             if stats.size is None and stats.width == 1:
                 numbers.append(name)
             else:
@@ -134,8 +134,8 @@ class MaskedCells(Loss):
 
 def _tellable(name: str, context: LossContext) -> bool:
     """Whether a field holds one code or some numbers a row, not a list."""
-    stats = context.stats.get(name)
-    return stats is not None and stats.max_length is None
+    codec = context.codecs.get(name)
+    return codec is not None and codec.stats.max_length is None
 
 
 def _cells(column: Column, hidden: Tensor) -> Tensor:

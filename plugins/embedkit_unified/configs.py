@@ -75,11 +75,11 @@ class LinearConfig(Config):
     """Options of ``linear``."""
 
     dim: int | None = Field(None, ge=1)
-    """Embedding width; the model's dim when left out."""
+    """Embedding width; the trunk's when left out: the model's dim, or more where the trunk puts vectors side by side (``flatten``)."""
     bias: bool = True
     """Whether the projection adds a constant: it is what a row without any value is embedded as."""
     identity: bool = False
-    """Take the trunk's vector as it is, without a projection; dim must be the model's then."""
+    """Take the trunk's vector as it is, without a projection; leave ``dim`` out then."""
     normalize: bool = True
     """Bring embeddings to unit length, to be compared by cosine; else they are compared by dot product."""
 
@@ -108,7 +108,7 @@ class MlpHeadConfig(Config):
     """Options of ``mlp``."""
 
     dim: int | None = Field(None, ge=1)
-    """Outputs; the model's dim when left out."""
+    """Outputs; as many as the trunk gives when left out: the model's dim, or more where it puts vectors side by side (``flatten``)."""
     hidden: list[Positive] = [64]
     """Widths of the hidden layers."""
     activation: Literal["relu", "gelu", "silu"] = "relu"

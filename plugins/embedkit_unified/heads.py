@@ -10,7 +10,7 @@ from embedkit_unified.configs import LinearConfig, MatryoshkaConfig
 
 
 class Linear(Head):
-    """A linear projection D → E, or the identity."""
+    """A linear projection P → E, or the identity. P is the width of the trunk's vector."""
 
     config: LinearConfig
 
@@ -30,13 +30,13 @@ class Linear(Head):
         return self.config.normalize
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[..., D] → [..., E]."""
+        """[..., P] → [..., E]."""
         out: Tensor = self.projection(pooled)
         return out
 
 
 class Matryoshka(Head):
-    """One projection D → E, or the identity, whose first d numbers are an embedding for each d of ``dims`` (MRL-E, Kusupati et al. 2022,
+    """One projection P → E, or the identity, whose first d numbers are an embedding for each d of ``dims`` (MRL-E, Kusupati et al. 2022,
     section 3).
 
     The head only says which widths count; a loss with ``per_prefix`` trains each of them.
@@ -60,7 +60,7 @@ class Matryoshka(Head):
         return self.config.normalize
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[..., D] → [..., E]."""
+        """[..., P] → [..., E]."""
         out: Tensor = self.projection(pooled)
         return out
 
@@ -72,7 +72,10 @@ def identity(context: HeadContext, dim: int) -> nn.Identity:
         UsageError: the head should give another width.
     """
     if dim != context.dim:
-        raise UsageError(f"tower '{context.tower}': an identity head keeps the trunk's width {context.dim}, it cannot give {dim}")
+        raise UsageError(
+            f"tower '{context.tower}': an identity head keeps the {context.dim} numbers of the trunk's vector, it cannot give {dim}: "
+            "let its width be theirs, or leave identity out"
+        )
     return nn.Identity()
 
 

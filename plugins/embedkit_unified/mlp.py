@@ -13,7 +13,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "s
 
 
 class Mlp(Head):
-    """D → hidden → … → E, row by row."""
+    """P → hidden → … → E, row by row."""
 
     config: MlpHeadConfig
 
@@ -38,6 +38,6 @@ class Mlp(Head):
         return self.config.normalize
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[..., D] → [..., E]."""
+        """[..., P] → [..., E]."""
         out: Tensor = self.layers(pooled)
         return out

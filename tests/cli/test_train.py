@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from embedkit.host import Host
@@ -60,6 +62,16 @@ def test_the_newest_unfinished_run_is_found(run, tmp_path, embedkit):
     answer = embedkit("train", run, "--resume", "--runs-dir", tmp_path / "none")
     assert answer.code == 2
     assert "no run of 'shop' with seed 0 is left to resume" in answer.err
+
+
+def test_runs_are_listed_with_the_split_of_their_figures(tmp_path, embedkit):
+    folder = RunFolder.create(tmp_path, "shop", 0)
+    folder.set_status("finished")
+    one = {"metric": "ndcg@10", "model": "model", "slice": None, "prefix": None}
+    folder.evaluation.write_text(
+        json.dumps({"estimates": [one | {"split": "valid", "value": 0.5}, one | {"split": "test", "value": 0.25}]})
+    )
+    assert "test: ndcg@10 0.2500; valid: ndcg@10 0.5000" in embedkit("runs", "--runs-dir", tmp_path).out
 
 
 def test_a_trial_step_finds_what_only_data_can_tell(run, embedkit):

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,13 @@ def test_the_guide_to_plugins_shows_the_plugin_that_is_tested():
         "itemrec:sampled_softmax",
         "centred:centred",
     ]
-    for suite in re.findall(r"`(?:embedkit\.testing\.conformance)?\.(\w+)`", (GUIDES / "plugin.md").read_text()):
-        assert (ROOT / "embedkit" / "testing" / "conformance" / f"{suite}.py").is_file(), suite
-    compile(blocks("plugin.md", "python")[1], "plugin.md", "exec")
+    suites = re.findall(r"`embedkit\.testing\.conformance\.(\w+)`", (GUIDES / "plugin.md").read_text())
+    assert {f"{suite}.py" for suite in suites} | {"__init__.py", "values.py"} == {
+        path.name for path in (ROOT / "embedkit" / "testing" / "conformance").glob("*.py")
+    }
+    for module, name in re.findall(r"`(embedkit(?:\.[a-z]+)+)\.([A-Z]\w+)`", (GUIDES / "plugin.md").read_text()):
+        assert hasattr(import_module(module), name), f"{module}.{name}"
+    compile(blocks("plugin.md", "python")[2], "plugin.md", "exec")
 
 
 def test_every_piece_of_the_guide_to_run_files_is_valid():

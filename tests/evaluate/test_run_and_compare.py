@@ -98,10 +98,10 @@ def test_prefixes_have_rows_of_their_own_and_are_no_figure_to_stop_at():
 def make_run(tmp_path):
     """Write a run folder as training and evaluation leave it."""
 
-    def make(name, seed, ranks, *, exclude_seen=True, queries=None, lr=0.1):
+    def make(name, seed, ranks, *, exclude_seen=True, queries=None, lr=0.1, evaluate_on="test"):
         folder = RunFolder.create(tmp_path, name, seed)
         folder.set_status("finished")
-        folder.resolved.write_text(f'format = 1\nname = "{name}"\nseed = {seed}\n[optimizer]\nlr = {lr}\n')
+        folder.resolved.write_text(f'format = 1\nname = "{name}"\nseed = {seed}\nevaluate_on = "{evaluate_on}"\n[optimizer]\nlr = {lr}\n')
         count = len(ranks)
         found = Ranks(np.asarray(ranks), np.arange(count + 1))
         targets = (np.arange(count), np.arange(count + 1))
@@ -121,7 +121,7 @@ def draw(better: float, seed: int) -> np.ndarray:
 
 def test_seeds_of_one_run_file_are_one_arm(make_run):
     first = [make_run("plain", seed, draw(0.3, seed)) for seed in (0, 1, 2)]
-    second = [make_run("better", seed, draw(0.5, 10 + seed)) for seed in (0, 1)]
+    second = [make_run("better", seed, draw(0.5, 10 + seed), evaluate_on=split) for seed, split in enumerate(("test", "none"))]
     found = {c.metric: c for c in compare([*first, *second])}
     assert set(found) == {"mrr@10", "recall@10"}
     recall = found["recall@10"]

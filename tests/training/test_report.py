@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 from datetime import datetime, timedelta
 
@@ -9,7 +10,7 @@ import torch
 from embedkit.config.model import ValidateConfig
 from embedkit.training.curve import draw_curve
 from embedkit.training.meter import Meter
-from embedkit.training.report import MetricsFile, clock_text, summary
+from embedkit.training.report import MetricsFile, RunLog, clock_text, make_progress, summary
 from embedkit.training.validate import Stopper
 
 
@@ -51,6 +52,26 @@ def test_a_stage_that_starts_anew_drops_its_lines(tmp_path):
     file.cut_stage("two")
     assert [r["stage"] for r in file.records()] == ["one", "one"]
     assert file.path.read_text().endswith("}\n")
+
+
+def test_a_log_keeps_what_it_says_and_what_a_bar_shows(tmp_path, monkeypatch):
+    said = []
+    log = RunLog(tmp_path / "log.txt", said.append)
+    log("table 'items': 60 rows")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.delenv("TERM", raising=False)
+    bar = make_progress(log, log.keep, "train", 10, 0)
+    bar.update(5, "loss 0.5")
+    bar.line("a warning")
+    bar.close()
+    RunLog(tmp_path / "log.txt", said.append)("resumed")
+    assert said == ["table 'items': 60 rows", "a warning", "resumed"]
+    assert (tmp_path / "log.txt").read_text() == "table 'items': 60 rows\ntrain step 5/10  loss 0.5\na warning\nresumed\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
 
 def test_stopper_knows_which_way_is_better():

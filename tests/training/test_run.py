@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 
 import pytest
@@ -79,6 +80,24 @@ def test_a_run_learns_and_leaves_a_bundle_figures_and_a_curve(shop):
     assert json.loads(result.folder.evaluation.read_text())["estimates"]
     assert load_bundle(result.bundle, shop.host.registry).model.dims == {"item": 16, "user": 16}
     assert any("memory: about" in line for line in shop.lines)
+
+
+@pytest.mark.parametrize("split", ["valid", "none"])
+def test_the_test_rows_can_be_left_alone(shop, split):
+    run = shop.run_file(steps=2)
+    run["evaluate"] = [{"use": "retrieval", "query": "user", "target": "item", "k": [10], "exclude_seen": False}]
+    run["evaluate_on"] = split
+    result = shop.train(run)
+    measured = json.loads((result.bundle / "metrics.json").read_text())
+    if split == "none":
+        assert not result.metrics
+        assert not measured
+        assert not result.folder.evaluation.exists()
+        return
+    assert {one["split"] for one in json.loads(result.folder.evaluation.read_text())["estimates"]} == {"valid"}
+    assert measured == {f"valid/{name}": value for name, value in result.metrics.items()}
+    assert result.folder.queries("valid").exists()
+    assert not result.folder.queries("test").exists()
 
 
 def test_equal_seeds_give_equal_weights(shop):
@@ -196,6 +215,28 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(shop):
     clock = {"rows_per_second", "time"}
     without_pace = [[{k: v for k, v in r.items() if k not in clock} for r in records(one, "train")] for one in (whole, resumed)]
     assert without_pace[0] == without_pace[1]
+    kept = folder.log.read_text().splitlines()
+    assert [line.split("  ", 1)[1] for line in kept if re.match(r"\d{4}-\d\d-\d\dT", line)] == [
+        "started",
+        "interrupted",
+        "resumed",
+        "finished",
+    ]
+    assert sum(line.startswith("train step 12/24") for line in kept) == 1
+    assert any(line.startswith("train step 24/24") for line in kept)
+
+
+def test_a_log_holds_the_lines_that_were_said(shop):
+    result = shop.train(steps=12)
+    kept = result.folder.log.read_text().splitlines()
+    assert kept[1:-1] == shop.lines
+
+
+def test_a_log_says_what_a_run_died_of(shop):
+    plan, folder = shop.launch(shop.run_file(optimizer={"use": "sgd", "lr": 1e30}, clip=None, steps=40, checkpoint_every=1))
+    with pytest.raises(DataError):
+        train_run(plan, folder, shop.host)
+    assert re.search(r"failed: step \d+: the loss is no finite number", folder.log.read_text().splitlines()[-1])
 
 
 def test_resuming_on_other_data_or_another_machine(shop):

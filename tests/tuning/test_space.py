@@ -48,6 +48,7 @@ def test_keys_that_need_quotes_keep_them(tmp_path):
         ("model.dim = { low = nan, high = 8 }", "model.dim.low: found nan, wanted a finite number"),
         ("seed = [1, 2]", "seed: 'seed' cannot be tuned: it is the same in all trials"),
         ("evaluate.0.k = [[5], [10]]", "'evaluate' cannot be tuned: it is what trials are judged by"),
+        ('evaluate_on = ["test", "valid"]', "'evaluate_on' cannot be tuned: it says what is measured after training"),
         ("tables.events.where = ['a > 1']", "'tables' cannot be tuned"),
         ('model.dim = [8]\n"model.dim" = [16]', "model.dim: stands here twice"),
     ],

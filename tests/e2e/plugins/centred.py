@@ -4,7 +4,7 @@ import torch
 
 from embedkit import hookimpl
 from embedkit.component import Config
-from embedkit.training.loss import Forward, Loss, LossResult, Needs
+from embedkit.training.loss import Forward, Loss, LossResult, Needs, zero
 
 
 class CentredConfig(Config):
@@ -27,6 +27,8 @@ class Centred(Loss):
     def forward(self, step) -> LossResult:
         """[B, E] → a scalar."""
         embedding: torch.Tensor = step.run(self.config.view, self.config.tower).embedding
+        if len(embedding) == 0:
+            return LossResult(zero(embedding))
         return LossResult(embedding.float().mean(0).square().sum())
 
 

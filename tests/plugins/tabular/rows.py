@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 
 from embedkit.config.plan import ModelSpec
@@ -30,6 +32,7 @@ STATS = {
     "price": FieldStats(99, 9, quantiles=EDGES),
     "size": FieldStats(99, 0, quantiles=EDGES),
 }
+CODECS = {name: SimpleNamespace(stats=stats) for name, stats in STATS.items()}  # all that a loss asks of a fitted codec here
 DIM = 8
 
 
@@ -72,7 +75,7 @@ def changed(before: Batch, cells: dict[str, torch.Tensor]) -> Batch:
 
 def loss_context(views: tuple[str, ...] = ("main", "seen")) -> LossContext:
     """What a loss over these rows is built from."""
-    return LossContext(SCHEMA, {"row": DIM}, DIM, views, lambda table: torch.ones(99), {"rows": 99}, STATS)
+    return LossContext(SCHEMA, {"row": DIM}, DIM, views, lambda table: torch.ones(99), {"rows": 99}, codecs=CODECS)
 
 
 def masks_context() -> AugmentationContext:

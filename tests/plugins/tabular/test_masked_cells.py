@@ -21,14 +21,14 @@ from embedkit_tabular.masked_cells import MaskedCells
 from embedkit_tabular.masks import CellMasking
 
 sys.path.insert(0, str(Path(__file__).parent))
-from rows import NAMES, SPECS, STATS, batch, changed, loss_context, masks_context, model
+from rows import CODECS, NAMES, SPECS, batch, changed, loss_context, masks_context, model
 
 
 class TestMaskedCells(LossConformance):
     fields = SPECS
 
     def loss(self, context):
-        loss = MaskedCells(MaskedCellsConfig(tower="item", view="a"), context=replace(context, stats=STATS))
+        loss = MaskedCells(MaskedCellsConfig(tower="item", view="a"), context=replace(context, codecs=CODECS))
         torch.nn.init.normal_(loss.weight)  # zeros at the start: the very first gradient of the tokens would be zero
         return loss
 

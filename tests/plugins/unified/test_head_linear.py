@@ -63,9 +63,9 @@ def test_nested_widths_ascend(dims):
 
 
 def test_identity_has_no_width_of_its_own():
-    with pytest.raises(UsageError, match="tower 'item': an identity head keeps the trunk's width 12, it cannot give 4"):
+    with pytest.raises(UsageError, match="tower 'item': an identity head keeps the 12 numbers of the trunk's vector, it cannot give 4"):
         Linear(LinearConfig(identity=True, dim=4), context=CONTEXT)
-    with pytest.raises(UsageError, match="an identity head keeps the trunk's width 12, it cannot give 8"):
+    with pytest.raises(UsageError, match="an identity head keeps the 12 numbers of the trunk's vector, it cannot give 8"):
         Matryoshka(MatryoshkaConfig(identity=True, dims=[4, 8]), context=CONTEXT)
     assert Linear(LinearConfig(identity=True, dim=12), context=CONTEXT).prefixes == (12,)
 
