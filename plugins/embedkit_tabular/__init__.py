@@ -95,6 +95,17 @@ def register_trunks(register: Callable[..., None]) -> None:
 
 
 @hookimpl
+def register_heads(register: Callable[..., None]) -> None:
+    """Row vector → predictions."""
+    register(
+        "resnet",
+        "embedkit_tabular.resnet:ResNetHead",
+        config="embedkit_tabular.configs:ResNetHeadConfig",
+        summary="A residual perceptron, for a tower that predicts a label.",
+    )
+
+
+@hookimpl
 def register_augmentations(register: Callable[..., None]) -> None:
     """Views that hide cells of rows."""
     register(

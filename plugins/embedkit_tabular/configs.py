@@ -48,13 +48,11 @@ class MlpConfig(Config):
     """Add the mean of the tokens to the result, so that the trunk starts out near a mean and learns what to add to it."""
 
 
-class ResNetConfig(Config):
-    """Options of ``resnet``."""
+class ResNetOptions(Config):
+    """What the trunk and the head ``resnet`` share."""
 
     layers: int = Field(2, ge=1)
     """Residual blocks."""
-    width: int | None = Field(None, ge=1)
-    """Width of the blocks; the model's dim when left out."""
     hidden_factor: float = Field(2.0, gt=0)
     """Width of a block's hidden layer, as a multiple of ``width``."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -63,6 +61,24 @@ class ResNetConfig(Config):
     """Share of a block's hidden layer that is dropped while training."""
     norm: Literal["batch", "layer"] = "batch"
     """Normalise over the rows of a batch, as published, or each row over its width."""
+
+
+class ResNetConfig(ResNetOptions):
+    """Options of the trunk ``resnet``."""
+
+    width: int | None = Field(None, ge=1)
+    """Width of the blocks; the model's dim when left out."""
+
+
+class ResNetHeadConfig(ResNetOptions):
+    """Options of the head ``resnet``."""
+
+    dim: int | None = Field(None, ge=1)
+    """Outputs; as many as the trunk's vector has when left out."""
+    width: int = Field(128, ge=1)
+    """Width of the blocks."""
+    normalize: bool = False
+    """Bring outputs to unit length; predictions such as logits are taken as they are."""
 
 
 class FeatureTransformerConfig(Config):

@@ -14,7 +14,7 @@ from embedkit.testing import host_with
 NAMES = {
     "encoder": {"embedding", "hashed_text", "number", "timestamp", "unified_embedding"},
     "trunk": {"attention", "cross", "feature_transformer", "gru", "mean", "mlp", "resnet", "transformer"},
-    "head": {"linear", "matryoshka", "mlp"},
+    "head": {"linear", "matryoshka", "mlp", "resnet"},
 }
 BASES = {"encoder": Encoder, "trunk": Trunk, "head": Head}
 

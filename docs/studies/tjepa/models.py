@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +36,24 @@ OPTIONS: dict[str, Any] = {
     "size": 256,
     "steps": 1000,
     "lr": 1e-3,
+    "tuned_size": 256,
+    "tuned_epochs": 15,
+    "tuned_patience": 4,
 }
 """What a table may have otherwise."""
 
 
-def run_file(table: Table, path: Path, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """A run that pre-trains on the table's train part, read from ``path``, which holds no label.
-
-    Options that ``OPTIONS`` does not know are an error: they would change nothing.
-    """
+def known(options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options. One that ``OPTIONS`` does not know is an error: it would change nothing."""
     unknown = set(options) - set(OPTIONS)
     if unknown:
         raise SystemExit(f"there is no option {', '.join(sorted(unknown))}; there are {', '.join(OPTIONS)}")
-    o = OPTIONS | dict(options)
+    return OPTIONS | dict(options)
+
+
+def run_file(table: Table, path: Path, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A run that pre-trains on the table's train part, read from ``path``, which holds no label."""
+    o = known(options)
     kinds = dict.fromkeys(table.numbers, "number") | dict.fromkeys(table.categories, "category")
     trunk = {key: o[key] for key in ("layers", "heads", "hidden", "registers")}
     return {
@@ -101,10 +106,13 @@ def _masked_cells(o: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def vectors(
-    run: Mapping[str, Any], table: Table, out: Path, host: Host, log: Callable[[str], Any]
-) -> tuple[dict[str, Vectors], list[dict[str, Any]]]:
-    """Train, and encode every part of the table: part → float32 [rows, features * dim]; and the lines of the run's log."""
-    result = embedkit.train(run, out, host=host, log=log)
-    model = embedkit.load(result.bundle, host=host)
-    return {part: model.encode(table.part(part)[0]) for part in PARTS}, MetricsFile(result.folder.metrics).records()
+def pretrain(run: Mapping[str, Any], out: Path, host: Host) -> tuple[Path, list[dict[str, Any]]]:
+    """Train; the bundle, and the lines of the run's log."""
+    result = embedkit.train(run, out, host=host)
+    return result.bundle, MetricsFile(result.folder.metrics).records()
+
+
+def vectors(bundle: Path, table: Table, host: Host) -> dict[str, Vectors]:
+    """Encode every part of the table: part → float32 [rows, features * dim]."""
+    model = embedkit.load(bundle, host=host)
+    return {part: model.encode(table.part(part)[0]) for part in PARTS}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from logistic import path
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from tables import PARTS, Table
@@ -56,10 +55,11 @@ def raw(table: Table) -> dict[str, Array]:
 def linear(table: Table, features: Mapping[str, Array]) -> Found:
     """Logistic or ridge regression on standardised features."""
     scale = StandardScaler().fit(features["train"])
-    x = {part: scale.transform(values) for part, values in features.items()}
+    x = {part: scale.transform(values).astype(np.float32) for part, values in features.items()}
+    y = table.part("train")[1]
     if table.regression:
-        return _best(table, x, C, lambda c: Ridge(alpha=1.0 / c, solver="svd"))
-    return _best(table, x, C, lambda c: LogisticRegression(C=c, max_iter=300))
+        return _best(table, x, ((c, Ridge(alpha=1.0 / c, solver="svd").fit(x["train"], y)) for c in C))
+    return _best(table, x, path(x["train"], y.astype(np.int64), C))
 
 
 def boosted(table: Table) -> Found:
@@ -72,24 +72,21 @@ def boosted(table: Table) -> Found:
     kind = HistGradientBoostingRegressor if table.regression else HistGradientBoostingClassifier
     categories = list(range(len(table.categories)))
 
-    def make(rate: float) -> Any:
-        return kind(learning_rate=rate, max_iter=500, early_stopping=True, categorical_features=categories, random_state=0)
+    def fitted(rate: float) -> Any:
+        model = kind(learning_rate=rate, max_iter=500, early_stopping=True, categorical_features=categories, random_state=0)
+        return model.fit(x["train"], table.part("train")[1])
 
-    return _best(table, x, (0.05, 0.1), make)
+    return _best(table, x, ((rate, fitted(rate)) for rate in (0.05, 0.1)))
 
 
-def _best(table: Table, x: Mapping[str, Array], options: tuple[float, ...], make: Callable[[float], Any]) -> Found:
-    """Fit one model an option on train rows, keep the one that does best on validation rows, measure it once on test rows."""
+def _best(table: Table, x: Mapping[str, Array], fits: Iterable[tuple[float, Any]]) -> Found:
+    """Of models that were fitted on train rows keep the one that does best on validation rows, and measure it once on test rows."""
     y = {part: table.part(part)[1] for part in PARTS}
-    tried = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for option in options:
-            model = make(option).fit(x["train"], y["train"])
-            tried.append((_score(table, model.predict(x["valid"]), y["valid"]).mean(), option, model))
+    tried = [(score(table, model.predict(x["valid"]), y["valid"]).mean(), option, model) for option, model in fits]
     valid, option, model = (min if table.regression else max)(tried, key=lambda one: one[0])
-    return Found(option, float(valid), _score(table, model.predict(x["test"]), y["test"]))
+    return Found(option, float(valid), score(table, model.predict(x["test"]), y["test"]))
 
 
-def _score(table: Table, predicted: Array, y: Array) -> Array:
+def score(table: Table, predicted: Array, y: Array) -> Array:
+    """For each row, 1.0 where a class is right; the squared error of a number."""
     return (predicted - y) ** 2 if table.regression else (predicted == y).astype(float)

@@ -1,10 +1,11 @@
 """Are T-JEPA's features of a row better than the row itself, and than those of the same encoder untrained?
 
-    python docs/studies/tjepa/run.py --datasets DATASETS --out study [--tables adult,mnist] [--seeds 5]
+    python docs/studies/tjepa/run.py --datasets DATASETS --out study [--tables adult,mnist] [--arms raw,t_jepa] [--seeds 5]
 
-DATASETS holds a folder of Parquet files a data set (see ``tables.py``). Pre-training sees the train part without labels; a linear probe is
-fitted on the train part, its strength chosen on the validation part, and measured once on the test part. Whatever is done is kept in
-``results.json`` and ``right/``, so an interrupted study goes on; ``results.md`` is written after every table.
+DATASETS holds a folder of Parquet files a data set (see ``tables.py``). Pre-training sees the train part without labels. A linear probe is
+fitted on the train part, its strength chosen on the validation part; tuned arms learn the label on the train part and are stopped by the
+validation part. Both are measured once on the test part. Whatever is done is kept in ``results.json`` and ``right/``, so an interrupted
+study goes on; ``results.md`` is written after every table.
 """
 
 from __future__ import annotations
@@ -13,21 +14,28 @@ import argparse
 import json
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from models import OPTIONS, run_file, vectors
-from probes import Found, boosted, linear, raw
+from models import OPTIONS, pretrain, run_file, vectors
+from probes import Found, boosted, linear, raw, score
 from tables import TABLES, Table
+from tuned import RATES, TUNED, forget, predict, tune, tuned_file
 
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.files import atomic_file, atomic_write
 from embedkit.host import Host
 
-ARMS = ("raw", "boosted tree", "untrained", "masked_cells", "t_jepa")
+PROBED = ("raw", "boosted tree", "untrained", "masked_cells", "t_jepa")
+ARMS = (*PROBED, *TUNED)
+DIFFERENCES = (
+    *(("t_jepa", other) for other in ("raw", "untrained", "masked_cells", "boosted tree")),
+    *((f"t_jepa + {kind}", other) for kind in ("mlp", "resnet") for other in (kind, f"untrained + {kind}", "t_jepa", "boosted tree")),
+)
+"""What the claims are about: an arm, and what it is held against."""
 REGISTERS = (0, 1, 3)
 CHOSEN = Path(__file__).parent / "options.toml"
 Floats = npt.NDArray[np.float64]
@@ -43,24 +51,29 @@ class Study:
         self.found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.host = Host.load()
         self.chosen: Mapping[str, Any] = tomllib.loads(CHOSEN.read_text())
-        self.always = {} if options.steps is None else {"steps": options.steps}
+        quick = {"steps": options.steps, "tuned_epochs": options.epochs}
+        self.always = {key: value for key, value in quick.items() if value is not None}
 
     def measure(self, table: Table, arm: str, seed: int, **more: Any) -> Floats:
         """One arm with one seed: what each test row gives, [Q]; from disk when it was measured before."""
         name = self.name(table, arm, seed, more)
         kept = self.out / "right" / f"{name.replace('/', '--').replace(' ', '-')}.npy"
-        if name not in self.found or not kept.exists():
+        if "test" not in self.found.get(name, {}) or not kept.exists():
             began = time.perf_counter()
-            found, spread = self._run(table, arm, seed, more)
+            found = self._tuned(table, arm, seed) if arm in TUNED else self._probed(table, arm, seed, more)
             kept.parent.mkdir(exist_ok=True)
             with atomic_file(kept) as beside, beside.open("wb") as file:
                 np.save(file, found.right)
             seconds = round(time.perf_counter() - began, 1)
-            self.found[name] = {"valid": found.valid, "test": found.test, "chosen": found.chosen, "seconds": seconds, **spread}
-            atomic_write(self.path, json.dumps(self.found, indent=1) + "\n")
+            self.keep(name, valid=found.valid, test=found.test, chosen=found.chosen, seconds=seconds)
             print(f"{name}: valid {found.valid:.4f}, test {found.test:.4f} ({seconds} s)", flush=True)
         values: Floats = np.load(kept)
         return values
+
+    def keep(self, name: str, **found: Any) -> None:
+        """Add to what is known under a name."""
+        self.found[name] = {**self.found.get(name, {}), **found}
+        atomic_write(self.path, json.dumps(self.found, indent=1) + "\n")
 
     @staticmethod
     def name(table: Table, arm: str, seed: int, more: Mapping[str, Any]) -> str:
@@ -72,22 +85,61 @@ class Study:
         seeds = 1 if arm in ("raw", "boosted tree") else self.seeds
         return np.stack([self.measure(table, arm, seed, **more) for seed in range(seeds)])[..., None]
 
-    def _run(self, table: Table, arm: str, seed: int, more: Mapping[str, Any]) -> tuple[Found, dict[str, Any]]:
+    def options(self, table: Table, **more: Any) -> dict[str, Any]:
+        """Of every run on a table."""
+        return {**self.chosen.get(table.name, {}), **self.always, **more}
+
+    def _probed(self, table: Table, arm: str, seed: int, more: Mapping[str, Any]) -> Found:
         if arm == "raw":
-            return linear(table, raw(table)), {}
+            return linear(table, raw(table))
         if arm == "boosted tree":
-            return boosted(table), {}
-        options = {**self.chosen.get(table.name, {}), **self.always, "objective": arm, **more}
-        run = run_file(table, table.write(self.out / "tables"), options, seed)
-        made, records = vectors(run, table, self.out / "runs", self.host, lambda line: None)
-        lines = [one for one in records if "watch" in one]
-        ends = {"start": lines[0]["watch"], "end": lines[-1]["watch"]} if lines else {}
-        return linear(table, made), ends
+            return boosted(table)
+        return linear(table, vectors(self.encoder(table, arm, seed, **more), table, self.host))
+
+    def encoder(self, table: Table, arm: str, seed: int, **more: Any) -> Path:
+        """The bundle of a pre-training, which is trained where it is not there."""
+        name = self.name(table, arm, seed, more)
+        known = self.found.get(name, {}).get("bundle")
+        if known is None or not (self.out / known).exists():
+            run = run_file(table, table.write(self.out / "tables"), self.options(table, objective=arm, **more), seed)
+            bundle, records = pretrain(run, self.out / "runs", self.host)
+            known = str(bundle.relative_to(self.out))
+            lines = [one for one in records if "watch" in one]
+            ends = {"start": lines[0]["watch"], "end": lines[-1]["watch"]} if lines else {}
+            self.keep(name, bundle=known, **ends)
+        return self.out / known
+
+    def _tuned(self, table: Table, arm: str, seed: int) -> Found:
+        """With the learning rate that did best on validation rows with seed 0; the bundles of the others are never asked."""
+        fitted = {rate: self._fit(table, arm, 0, rate) for rate in RATES}
+        rate = (min if table.regression else max)(fitted, key=lambda rate: fitted[rate])
+        valid = self._fit(table, arm, seed, rate, bundle=True)
+        bundle = self.out / self.found[self.name(table, arm, seed, {"lr": rate})]["bundle"]
+        told = predict(bundle, table, "test", self.host)
+        for one in {rate} if seed else RATES:
+            forget(self.out / self.found[self.name(table, arm, seed, {"lr": one})]["bundle"])
+        return Found(rate, valid, score(table, told, table.part("test")[1]))
+
+    def _fit(self, table: Table, arm: str, seed: int, rate: float, *, bundle: bool = False) -> float:
+        """The validation figure of a tuned arm at a learning rate; ``bundle``: train it again where its bundle is gone."""
+        name = self.name(table, arm, seed, {"lr": rate})
+        known = self.found.get(name, {})
+        if "valid" not in known or (bundle and not (self.out / known["bundle"]).exists()):
+            _, below = TUNED[arm]
+            start = self.encoder(table, below, seed) if below == "t_jepa" else None
+            path = table.write(self.out / "tables", labelled=True)
+            options = self.options(table, objective=below or "untrained")
+            began = time.perf_counter()
+            run = tuned_file(table, path, options, arm, rate, seed, start)
+            valid, made = tune(run, self.out / "runs", self.host)
+            seconds = round(time.perf_counter() - began, 1)
+            self.keep(name, valid=valid, bundle=str(made.relative_to(self.out)), seconds=seconds)
+        return float(self.found[name]["valid"])
 
 
-def accuracy_table(study: Study, table: Table) -> list[str]:
+def accuracy_table(study: Study, table: Table, arms: Sequence[str]) -> list[str]:
     """A row an arm, and the paired differences that the claim is about."""
-    values = {arm: study.arm(table, arm) for arm in ARMS}
+    values = {arm: study.arm(table, arm) for arm in arms}
     figure = "RMSE" if table.regression else "accuracy"
     lines = [f"### {table.name}", "", f"| features | {figure} | seeds |", "|---|---|---|"]
     for arm, one in values.items():
@@ -95,10 +147,12 @@ def accuracy_table(study: Study, table: Table) -> list[str]:
         cells = [_shown(x[0], table) for x in (around.value, around.low, around.high)]
         seeds = ", ".join(_shown(x, table) for x in one.mean(axis=(1, 2)))
         lines.append(f"| {arm} | {cells[0]} [{cells[1]}, {cells[2]}] | {seeds} |")
-    lines += ["", f"| paired difference in {'squared error' if table.regression else figure} | |", "|---|---|"]
-    for other in ("raw", "untrained", "masked_cells", "boosted tree"):
-        found = difference(values[other], values["t_jepa"], seed=0)
-        lines.append(f"| t_jepa − {other} | {found.value[0]:+.4f} [{found.low[0]:+.4f}, {found.high[0]:+.4f}] |")
+    pairs = [(arm, other) for arm, other in DIFFERENCES if arm in values and other in values]
+    if pairs:
+        lines += ["", f"| paired difference in {'squared error' if table.regression else figure} | |", "|---|---|"]
+    for arm, other in pairs:
+        found = difference(values[other], values[arm], seed=0)
+        lines.append(f"| {arm} − {other} | {found.value[0]:+.4f} [{found.low[0]:+.4f}, {found.high[0]:+.4f}] |")
     return [*lines, ""]
 
 
@@ -134,15 +188,21 @@ def main() -> None:
     parser.add_argument("--datasets", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for results and runs")
     parser.add_argument("--tables", default=",".join(TABLES), help="comma-separated")
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"comma-separated: {', '.join(ARMS)}")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="of every pre-training, for a quick look; keep its --out apart")
+    parser.add_argument("--epochs", type=int, help="of every tuned arm, for a quick look; keep its --out apart")
     options = parser.parse_args()
+    arms = options.arms.split(",")
+    for what, named, there in (("arms", arms, ARMS), ("tables", options.tables.split(","), TABLES)):
+        if unknown := set(named) - set(there):
+            parser.error(f"--{what}: there is no {', '.join(sorted(unknown))}; there are {', '.join(there)}")
     study = Study(options.out, options)
     lines: list[str] = []
     for name in options.tables.split(","):
         table = TABLES[name](options.datasets)
-        lines += accuracy_table(study, table)
-        if name == "adult":
+        lines += accuracy_table(study, table, arms)
+        if name == "adult" and "t_jepa" in arms:
             lines += register_table(study, table)
         note = f"{options.seeds} seeds; 95% intervals over test rows, crossed with seeds."
         atomic_write(options.out / "results.md", "\n".join([*lines, note]) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,16 +46,20 @@ class Table:
         rows = self.frame.filter(pl.col("part") == name)
         label = rows[self.label]
         if not self.regression:
-            classes = self.frame[self.label].unique().sort().to_list()
-            label = label.replace_strict(classes, list(range(len(classes))), return_dtype=pl.Int64)
+            label = label.replace_strict(self.classes, list(range(len(self.classes))), return_dtype=pl.Int64)
         return rows.select(self.features), label.to_numpy().astype(np.float64)
 
-    def write(self, folder: Path) -> Path:
-        """The features and parts as a Parquet file: what the run file reads. It holds no label."""
+    @property
+    def classes(self) -> list[Any]:
+        """The label's values; the number of each is its place."""
+        return self.frame[self.label].unique().sort().to_list()
+
+    def write(self, folder: Path, *, labelled: bool = False) -> Path:
+        """The features and parts as a Parquet file: what a run file reads. It holds the label only where one is tuned."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.name}.parquet"
+        path = folder / f"{self.name}{'-labelled' if labelled else ''}.parquet"
         with atomic_file(path) as beside:
-            self.frame.select([*self.features, "part"]).write_parquet(beside)
+            self.frame.select([*self.features, "part", *([self.label] if labelled else [])]).write_parquet(beside)
         return path
 
 
