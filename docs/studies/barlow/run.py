@@ -3,7 +3,8 @@
     python docs/studies/barlow/run.py adult/adult.parquet --label income --out study
 
 Views are corrupted rows. A pilot of plain Barlow Twins finds the step at which its kNN accuracy on valid rows peaks; both losses are then
-trained ten times as long, with equal options. Results go to ``results.json`` and ``results.md``; what is there already is not run again.
+trained ten times as long, with equal options. Results go to ``results.json``, which test rows the neighbours get right (by the
+weights of the best step, which the train stage keeps) to ``right/``, the report to ``results.md``; what is there already is not run again.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.stats import t
 
 from embedkit.api import train
 from embedkit.config.starter import write_starter
-from embedkit.files import atomic_write
+from embedkit.evaluate.estimate import difference, interval
+from embedkit.files import atomic_file, atomic_write
 from embedkit.host import Host
+from embedkit.runs import RunFolder
 
 WIDTH = 256
 """Width of the projections."""
@@ -29,6 +35,7 @@ CLAIMS = (
     "Mixed Barlow Twins does not",
     "Mixed Barlow Twins ends above Barlow Twins",
 )
+Floats = npt.NDArray[np.float64]
 
 
 def run(table: Path, options: argparse.Namespace, host: Host, *, loss: str, steps: int, seed: int) -> dict[str, Any]:
@@ -53,7 +60,7 @@ def run(table: Path, options: argparse.Namespace, host: Host, *, loss: str, step
         "views": views,
         "losses": [used],
         "optimizer": {"use": "adamw", "lr": options.lr},
-        "validate": {"metric": "accuracy", "every": every, "max_queries": 5000},
+        "validate": {"metric": "accuracy", "every": every, "max_queries": options.queries},
         "log_every": every,
     }
     probe = {
@@ -61,33 +68,56 @@ def run(table: Path, options: argparse.Namespace, host: Host, *, loss: str, step
         "label": options.label,
         "tower": tower,
         "neighbors": [20],
-        "max_train": 20_000,
+        "max_train": options.known,
         "controls": ["raw", "untrained"],
     }
     return data | {"seed": seed, "stages": [stage], "evaluate": [probe], "compute": {"device": options.device, "threads": options.threads}}
 
 
-def curve(data: dict[str, Any], table: Path, options: argparse.Namespace, host: Host) -> list[tuple[int, float]]:
-    """Train; (step, kNN accuracy on valid rows)."""
-    folder = train(data, options.out / "runs", base=table.parent, host=host, log=print).folder
+def curve(folder: RunFolder) -> list[tuple[int, float]]:
+    """(step, kNN accuracy on valid rows)."""
     lines = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
     return [(line["step"], line["value"]) for line in lines if line["kind"] == "valid"]
 
 
-def report(found: dict[str, Any]) -> str:
-    """The table, and whether each claim holds for the mean over seeds."""
-    lines = ["| | peak kNN | at step | final kNN | final − peak |", "|---|---|---|---|---|"]
+def over_seeds(values: Floats) -> tuple[float, float, float]:
+    """Mean over seeds, and the 95% interval of Student's t."""
+    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    wide = float(t.ppf(0.975, len(values) - 1)) * error
+    return mean, mean - wide, mean + wide
+
+
+def report(found: dict[str, Any], right: dict[str, Floats], seeds: range) -> str:
+    """The tables, and whether each claim holds for the mean over seeds.
+
+    Args:
+        found: ``arm/seed`` → curve on valid rows; ``pilot`` → step of its peak.
+        right: arm or control → which test rows are right, by the weights of the best step, [seeds, rows, 1].
+        seeds: of the arms.
+    """
+    lines = ["| valid rows | peak kNN | at step | final kNN | final − peak |", "|---|---|---|---|---|"]
     drop, final = {}, {}
     for arm in ARMS:
-        curves = [np.array(points) for name, points in found.items() if name.startswith(f"{arm}/")]
+        curves = [np.array(found[f"{arm}/{seed}"]) for seed in seeds]
         peaks = np.array([points[:, 1].max() for points in curves])
         ends = np.array([points[-1, 1] for points in curves])
-        at = [int(points[points[:, 1].argmax(), 0]) for points in curves]
-        drop[arm], final[arm] = float((ends - peaks).mean()), float(ends.mean())
-        cells = [f"{values.mean():.4f} ± {values.std(ddof=1) if len(values) > 1 else 0:.4f}" for values in (peaks, ends, ends - peaks)]
-        lines.append(f"| {arm} | {cells[0]} | {', '.join(map(str, at))} | {cells[1]} | {cells[2]} |")
-    holds = (drop[ARMS[0]] <= -0.01, drop[ARMS[1]] > -0.01, final[ARMS[1]] > final[ARMS[0]])
-    lines += ["", f"Pilot peak at step {found['pilot']}.", ""]
+        at = ", ".join(str(int(points[points[:, 1].argmax(), 0])) for points in curves)
+        drop[arm], final[arm] = over_seeds(ends - peaks), ends
+        cells = [f"{mean:.4f} [{low:.4f}, {high:.4f}]" for mean, low, high in map(over_seeds, (peaks, ends, ends - peaks))]
+        lines.append(f"| {arm} | {cells[0]} | {at} | {cells[1]} | {cells[2]} |")
+    gap = over_seeds(final[ARMS[1]] - final[ARMS[0]])
+    lines += [
+        "",
+        f"Mixed − plain at the end, on valid rows: {gap[0]:+.4f} [{gap[1]:+.4f}, {gap[2]:+.4f}]. Pilot peak at step {found['pilot']}.",
+        "",
+    ]
+    lines += ["| test rows, weights of the best step | kNN accuracy |", "|---|---|"]
+    for arm, values in right.items():
+        around = interval(values, seed=0)
+        lines.append(f"| {arm} | {around.value[0]:.4f} [{around.low[0]:.4f}, {around.high[0]:.4f}] |")
+    test = difference(right[ARMS[0]], right[ARMS[1]], seed=0)
+    lines += ["", f"Mixed − plain on test rows: {test.value[0]:+.4f} [{test.low[0]:+.4f}, {test.high[0]:+.4f}].", ""]
+    holds = (drop[ARMS[0]][0] <= -0.01, drop[ARMS[1]][0] > -0.01, gap[0] > 0)
     lines += [f"- {text}: {'holds' if well else 'fails'}" for text, well in zip(CLAIMS, holds, strict=True)]
     if not holds[0]:
         lines.append("- The premise that Barlow Twins overfits is absent on this table.")
@@ -100,11 +130,13 @@ def main() -> None:
     parser.add_argument("table", type=Path, help="Parquet file")
     parser.add_argument("--label", required=True, help="column with classes")
     parser.add_argument("--out", type=Path, required=True, help="folder for results and runs")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--pilot", type=int, default=1000, help="steps of the pilot")
-    parser.add_argument("--most", type=int, default=10_000, help="most steps of an arm")
-    parser.add_argument("--points", type=int, default=50, help="points of a curve")
-    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--seeds", type=int, default=5, help="two at least")
+    parser.add_argument("--pilot", type=int, default=300, help="steps of the pilot")
+    parser.add_argument("--most", type=int, default=2000, help="most steps of an arm")
+    parser.add_argument("--points", type=int, default=20, help="points of a curve")
+    parser.add_argument("--known", type=int, default=5000, help="train rows among which neighbours are found")
+    parser.add_argument("--queries", type=int, default=5000, help="valid rows of a point")
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--share", type=float, default=0.3, help="cells that are corrupted")
     parser.add_argument("--scale", type=float, default=4.0, help="weight of the mixed term, times lambda")
     parser.add_argument("--lr", type=float, default=0.001)
@@ -119,17 +151,30 @@ def main() -> None:
     def keep() -> None:
         atomic_write(path, json.dumps(found, indent=1) + "\n")
 
+    def trained(**more: Any) -> RunFolder:
+        return train(run(table, options, host, **more), options.out / "runs", base=table.parent, host=host, log=print).folder
+
     if "pilot" not in found:
-        points = curve(run(table, options, host, loss=ARMS[0], steps=options.pilot, seed=1000), table, options, host)
+        points = curve(trained(loss=ARMS[0], steps=options.pilot, seed=1000))
         found["pilot"] = max(points, key=lambda point: point[1])[0]
         keep()
     steps = min(options.most, 10 * found["pilot"])
-    for seed in range(options.seeds):
+    seeds = range(options.seeds)
+    right: dict[str, list[Floats]] = {}
+    for seed in seeds:
         for arm in ARMS:
+            kept = options.out / "right" / f"{arm}-{seed}.parquet"
             if f"{arm}/{seed}" not in found:
-                found[f"{arm}/{seed}"] = curve(run(table, options, host, loss=arm, steps=steps, seed=seed), table, options, host)
+                folder = trained(loss=arm, steps=steps, seed=seed)
+                kept.parent.mkdir(exist_ok=True)
+                with atomic_file(kept) as beside:
+                    pl.read_parquet(folder.path / "queries-test.parquet").select("model", "accuracy").write_parquet(beside)
+                found[f"{arm}/{seed}"] = curve(folder)
                 keep()
-    text = report(found)
+            for (name,), rows in pl.read_parquet(kept).group_by("model", maintain_order=True):
+                if name == "model" or arm == ARMS[0]:  # controls are the same beside either arm
+                    right.setdefault(arm if name == "model" else str(name), []).append(rows["accuracy"].to_numpy())
+    text = report(found, {name: np.stack(values)[..., None] for name, values in right.items()}, seeds)
     atomic_write(options.out / "results.md", text)
     print(text)
 
