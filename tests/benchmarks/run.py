@@ -21,7 +21,19 @@ from harness import Section
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".bench"
 PAGE = ROOT / "docs" / "benchmarks.md"
-NAMES = ("train_step", "next_item", "tjepa_step", "step_memory", "search", "ranking", "embed_memory", "start_up", "kills")
+NAMES = (
+    "train_step",
+    "next_item",
+    "tjepa_step",
+    "tjepa_floor",
+    "tjepa_columns",
+    "step_memory",
+    "search",
+    "ranking",
+    "embed_memory",
+    "start_up",
+    "kills",
+)
 
 
 def main() -> int:
