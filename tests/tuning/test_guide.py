@@ -39,7 +39,7 @@ def test_the_commands_and_the_python_work(shop: Path, monkeypatch: pytest.Monkey
         program, *arguments = shlex.split(line)
         assert program == "embedkit"
         assert main(arguments) == 0
-    assert len(list((shop / "runs").iterdir())) == 3
+    assert len(list((shop / "runs").iterdir())) == 1 + 3  # one tried by hand, then the best with three seeds
     for arm in ("ours", "theirs"):
         shutil.copy(shop / "run.toml", shop / f"{arm}.toml")
         shutil.copy(shop / "space.toml", shop / f"{arm}-space.toml")
