@@ -59,7 +59,12 @@ def test_an_arm_is_measured(study, tmp_path):
     assert -1 <= found["tau"] <= 1
     known = {f"{arm}/0": found for arm in study.noise.ARMS}
     page = study.noise.page(known, 1)
-    assert "| noise: smaller than with masked_cells | by 30% | by 0% | no |" in page
+    assert "| noise: smaller than with masked_cells | by 30% | by 0% [0%, 0%] | no |" in page
+    cut, low, high = study.noise.cut_of(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
+    assert (cut, low, high) == pytest.approx((0.5, 0.5, 0.5))
+    cut, low, high = study.noise.cut_of(np.array([1.0, 2.0, 3.0, 2.0]), np.array([4.0, 4.0, 3.0, 5.0]))
+    assert cut == pytest.approx(0.5)
+    assert low < cut < high
 
 
 def test_both_labels_are_read_off_the_shared_trunk(study, tmp_path):
