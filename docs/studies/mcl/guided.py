@@ -78,7 +78,6 @@ def run(arm: str, size: int, seed: int, options: argparse.Namespace) -> dict[str
             "log_every": 500,
         }
 
-    apart = {"sampler": "no_two_of_a_cluster", "least": 2}
     guide = [
         stage("warm", options.warm),
         {"use": "cluster", "name": "clusters", "tower": "row", "k": size},
@@ -87,8 +86,8 @@ def run(arm: str, size: int, seed: int, options: argparse.Namespace) -> dict[str
     stages: dict[str, list[dict[str, Any]]] = {
         "random": [stage("main", options.steps)],
         "small": [stage("main", options.steps)],
-        "guided": [*guide, stage("main", options.steps, groups={"stage": "clusters"}, **apart)],
-        "oracle": [stage("main", options.steps, groups={"field": "digit"}, **apart)],
+        "guided": [*guide, stage("main", options.steps, sampler="no_two_of_a_cluster", groups={"stage": "clusters"})],
+        "oracle": [stage("main", options.steps, sampler="no_two_of_a_cluster", groups={"field": "digit"})],
     }
     return {
         "format": 1,
@@ -119,7 +118,7 @@ def pairs(folder: RunFolder, frame: pl.DataFrame, arm: str, size: int, seed: int
         if arm == "guided":
             clusters = pl.read_parquet(folder.path / "clusters-clusters.parquet")
             rows, group = clusters["row"].to_numpy(), clusters["group"].to_numpy()
-        sampler = NoTwoOfACluster(NoTwoConfig(least=2), context=SamplerContext(rows, size, seed, {"group": group}))
+        sampler = NoTwoOfACluster(NoTwoConfig(), context=SamplerContext(rows, size, seed, {"group": group}))
     else:
         rows = np.flatnonzero(frame["split"].to_numpy() == "train")
         sampler = Uniform(UniformConfig(), context=SamplerContext(rows, size, seed))
