@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,3 +54,24 @@ def shared_datasets() -> Path:
         if (place / "datasets").is_dir():
             return place / "datasets"
     pytest.skip("no prepared data sets here: set EMBEDKIT_SHARED to the folder that holds datasets/")
+
+
+@pytest.fixture(scope="session")
+def study_modules() -> Callable[..., AbstractContextManager[SimpleNamespace]]:
+    """(folder in ``docs/studies``, names) → its scripts as modules. Their names are taken back: other studies have a run.py too."""
+
+    @contextmanager
+    def load(folder: str, *names: str) -> Iterator[SimpleNamespace]:
+        before = {name: sys.modules.pop(name, None) for name in names}
+        path = str(Path(__file__).parents[1] / "docs" / "studies" / folder)
+        sys.path.insert(0, path)
+        try:
+            yield SimpleNamespace(**{name: __import__(name) for name in names})
+        finally:
+            sys.path.remove(path)
+            for name, module in before.items():
+                del sys.modules[name]
+                if module is not None:
+                    sys.modules[name] = module
+
+    return load

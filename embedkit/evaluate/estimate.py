@@ -30,6 +30,10 @@ class Interval:
     low: Floats
     high: Floats
 
+    def cells(self, form: str = ".4f") -> list[str]:
+        """For people, a text a column: ``0.1234 [0.1200, 0.1270]``; ``form`` is how each number is written."""
+        return [f"{value:{form}} [{low:{form}}, {high:{form}}]" for value, low, high in zip(self.value, self.low, self.high, strict=True)]
+
 
 @dataclass(frozen=True, eq=False)
 class Difference(Interval):

@@ -20,19 +20,22 @@ class HeadContext:
 
 
 class Head(Component, nn.Module):
-    """Base of heads. ``forward`` maps [..., P] to [..., E] before normalisation; the model normalises when ``normalized``."""
+    """Base of heads. ``forward`` maps [..., P] to [..., E] before normalisation; the model normalises when ``normalized``.
+
+    Options ``dim`` and ``normalize``, where a head has them, say E (P when left out) and ``normalized``.
+    """
 
     context: HeadContext
 
     @property
-    @abstractmethod
     def prefixes(self) -> tuple[int, ...]:
-        """Nested widths, ascending, the last one E."""
+        """Nested widths, ascending, the last one E. One width unless a head says otherwise."""
+        return (getattr(self.config, "dim", None) or self.context.dim,)
 
     @property
     def normalized(self) -> bool:
         """Whether embeddings are brought to unit length."""
-        return True
+        return bool(getattr(self.config, "normalize", True))
 
     @property
     def metric(self) -> Metric:

@@ -1,11 +1,11 @@
-"""What the losses over two views have in common: the tower is there, and the views are of one draw."""
+"""What the losses of this package have in common: the tower is there, views are of one draw, and copies of a row are known."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from embedkit.errors import UsageError
-from embedkit.training.loss import LossContext
+from embedkit.training.loss import LossContext, Step
 
 
 def require_tower(loss: str, tower: str, context: LossContext) -> None:
@@ -20,3 +20,12 @@ def require_pairs(loss: str, views: tuple[str, str], first: Tensor, second: Tens
         raise UsageError(
             f"{loss}: views '{views[0]}' and '{views[1]}' have {first.shape[0]} and {second.shape[0]} rows: they must come from one draw"
         )
+
+
+def table_rows(step: Step, view: str, table: str, size: int) -> Tensor | None:
+    """Which row of a table each of the ``size`` rows of a view is, int64 [size]; None where the view does not say.
+
+    Unknown rows (-1) are no copies of each other.
+    """
+    rows = step.views[view].batch.rows.get(table)
+    return None if rows is None or rows.shape[0] != size else rows

@@ -10,7 +10,7 @@ from embedkit.nn.chunked import MOST_LOGITS, cross_entropy
 from embedkit.nn.gather import shards
 from embedkit.nn.unit import unit
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
-from embedkit_contrastive.checks import require_pairs, require_tower
+from embedkit_contrastive.checks import require_pairs, require_tower, table_rows
 from embedkit_contrastive.configs import InfoNCEConfig
 from embedkit_contrastive.projector import Projector
 
@@ -46,7 +46,7 @@ class InfoNCE(Loss):
         if batch.total == 0:
             return LossResult(zero(first) + zero(second))
         scale = 1.0 / step.value(self.config.temperature)
-        numbers = self._numbers(step, first.shape[0])
+        numbers = table_rows(step, self.config.views[0], self.table, first.shape[0])
         if self.config.projector and batch.total > 1:  # a single row has no statistics, and no negatives either
             first, second = (unit(self.projector(batch.gather(one.raw.float()))) for one in outputs)
             numbers = None if numbers is None else batch.gather(numbers)
@@ -69,8 +69,3 @@ class InfoNCE(Loss):
         labels = torch.arange(first.shape[0], device=first.device)
         loss = F.cross_entropy(logits, labels)
         return 0.5 * (loss + F.cross_entropy(logits.T, labels)) if self.config.symmetric else loss
-
-    def _numbers(self, step: Step, size: int) -> Tensor | None:
-        """Which row of the tower's table each row is, int64 [B]; unknown ones (-1) are no copies of each other."""
-        rows = step.views[self.config.views[0]].batch.rows.get(self.table)
-        return None if rows is None or rows.shape[0] != size else rows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from embedkit.errors import UsageError
 from embedkit.nn.gather import shards
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
+from embedkit_contrastive.checks import require_tower, table_rows
 from embedkit_contrastive.configs_spread_out import SpreadOutConfig
 
 
@@ -29,8 +29,7 @@ class SpreadOut(Loss):
 
     def __init__(self, config: SpreadOutConfig, *, context: LossContext) -> None:
         super().__init__(config, context=context)
-        if config.tower not in context.schema.towers:
-            raise UsageError(f"spread_out: tower = '{config.tower}' is no tower; the towers are {', '.join(context.schema.towers)}")
+        require_tower("spread_out", config.tower, context)
         self.table = context.schema.towers[config.tower].table
         self._needs = Needs((Forward(config.view, config.tower),))
 
@@ -42,7 +41,7 @@ class SpreadOut(Loss):
     def forward(self, step: Step) -> LossResult:
         """The mean over rows, or over pairs; zero where there is no pair."""
         vectors = step.run(self.config.view, self.config.tower).embedding.float()
-        rows = self._rows(step, vectors.shape[0])
+        rows = table_rows(step, self.config.view, self.table, vectors.shape[0])
         batch = shards(vectors.shape[0], vectors.device)
         vectors = batch.gather(vectors)
         pairs = _pairs(vectors, None if rows is None else batch.gather(rows))
@@ -57,11 +56,6 @@ class SpreadOut(Loss):
         first = (similar * pairs).sum() / count
         second = (similar.square() * pairs).sum() / count
         return LossResult(first.square() + (second - 1.0 / vectors.shape[1]).clamp(min=0))
-
-    def _rows(self, step: Step, size: int) -> Tensor | None:
-        """Which row of the tower's table each row is, int64 [B]; unknown ones (-1) are no copies of each other."""
-        rows = step.views[self.config.view].batch.rows.get(self.table)
-        return None if rows is None or rows.shape[0] != size else rows
 
 
 def _pairs(vectors: Tensor, rows: Tensor | None) -> Tensor:

@@ -86,18 +86,7 @@ class ResNetHead(Head, Residual):
 
     def __init__(self, config: ResNetHeadConfig, *, context: HeadContext) -> None:
         super().__init__(config, context=context)
-        self._dim = config.dim or context.dim
-        self._build(context.dim, config.width, self._dim, config)
-
-    @property
-    def prefixes(self) -> tuple[int, ...]:
-        """The one width."""
-        return (self._dim,)
-
-    @property
-    def normalized(self) -> bool:
-        """As the options say."""
-        return self.config.normalize
+        self._build(context.dim, config.width, self.prefixes[-1], config)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[..., P] → [..., E]; with ``norm = "batch"`` all leading dimensions are rows of one batch."""

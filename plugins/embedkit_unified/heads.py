@@ -16,18 +16,8 @@ class Linear(Head):
 
     def __init__(self, config: LinearConfig, *, context: HeadContext) -> None:
         super().__init__(config, context=context)
-        self._dim = config.dim or context.dim
-        self.projection = identity(context, self._dim) if config.identity else projection(context.dim, self._dim, config.bias)
-
-    @property
-    def prefixes(self) -> tuple[int, ...]:
-        """The one width."""
-        return (self._dim,)
-
-    @property
-    def normalized(self) -> bool:
-        """As the options say."""
-        return self.config.normalize
+        (dim,) = self.prefixes
+        self.projection = identity(context, dim) if config.identity else projection(context.dim, dim, config.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[..., P] → [..., E]."""
@@ -53,11 +43,6 @@ class Matryoshka(Head):
     def prefixes(self) -> tuple[int, ...]:
         """The nested widths."""
         return tuple(self.config.dims)
-
-    @property
-    def normalized(self) -> bool:
-        """As the options say."""
-        return self.config.normalize
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[..., P] → [..., E]."""

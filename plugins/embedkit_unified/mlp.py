@@ -19,23 +19,12 @@ class Mlp(Head):
 
     def __init__(self, config: MlpHeadConfig, *, context: HeadContext) -> None:
         super().__init__(config, context=context)
-        self._dim = config.dim or context.dim
         layers: list[nn.Module] = []
         for before, after in pairwise([context.dim, *config.hidden]):
             layers += [nn.Linear(before, after), _ACTIVATIONS[config.activation]()]
             if config.dropout:
                 layers.append(nn.Dropout(config.dropout))
-        self.layers = nn.Sequential(*layers, nn.Linear([context.dim, *config.hidden][-1], self._dim))
-
-    @property
-    def prefixes(self) -> tuple[int, ...]:
-        """The one width."""
-        return (self._dim,)
-
-    @property
-    def normalized(self) -> bool:
-        """As the options say."""
-        return self.config.normalize
+        self.layers = nn.Sequential(*layers, nn.Linear([context.dim, *config.hidden][-1], self.prefixes[-1]))
 
     def forward(self, pooled: Tensor) -> Tensor:
         """[..., P] → [..., E]."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,18 +12,14 @@ import torch
 
 from embedkit.testing.shop import run_config, write_tables
 
-STUDY = Path(__file__).resolve().parents[2] / "docs" / "studies" / "matryoshka_items"
 WIDTHS = (32, 16, 8, 4, 2)
 
 
 @pytest.fixture(scope="module")
-def modules():
+def modules(study_modules):
     """``run`` and ``measure`` of the study."""
-    sys.path.insert(0, str(STUDY))
-    yield importlib.import_module("run"), importlib.import_module("measure")
-    sys.path.remove(str(STUDY))
-    for name in ("run", "measure"):
-        del sys.modules[name]
+    with study_modules("matryoshka_items", "measure", "run") as found:
+        yield found.run, found.measure
 
 
 @pytest.fixture(scope="module")

@@ -114,9 +114,9 @@ def report(found: dict[str, Any], right: dict[str, Floats], seeds: range) -> str
     lines += ["| test rows, weights of the best step | kNN accuracy |", "|---|---|"]
     for arm, values in right.items():
         around = interval(values, seed=0)
-        lines.append(f"| {arm} | {around.value[0]:.4f} [{around.low[0]:.4f}, {around.high[0]:.4f}] |")
+        lines.append(f"| {arm} | {around.cells()[0]} |")
     test = difference(right[ARMS[0]], right[ARMS[1]], seed=0)
-    lines += ["", f"Mixed − plain on test rows: {test.value[0]:+.4f} [{test.low[0]:+.4f}, {test.high[0]:+.4f}].", ""]
+    lines += ["", f"Mixed − plain on test rows: {test.cells('+.4f')[0]}.", ""]
     holds = (drop[ARMS[0]][0] <= -0.01, drop[ARMS[1]][0] > -0.01, gap[0] > 0)
     if holds[0]:
         lines += [f"- {text}: {'holds' if well else 'fails'}" for text, well in zip(CLAIMS, holds, strict=True)]

@@ -132,10 +132,10 @@ def table(study: Study, arms: Mapping[str, list[RunFolder]], weights: Mapping[st
         for name in names:
             values = np.stack([seed[name][0] for seed in seeds])
             mean = interval(values, seed=0, users=users[name])
-            cell = f"{mean.value[0]:.4f} [{mean.low[0]:.4f}, {mean.high[0]:.4f}]"
+            (cell,) = mean.cells()
             if arm != "none":
                 apart = difference(np.stack([seed[name][0] for seed in found["none"]]), values, seed=0, users=users[name])
-                cell += f", {apart.value[0]:+.4f} [{apart.low[0]:+.4f}, {apart.high[0]:+.4f}]"
+                cell += f", {apart.cells('+.4f')[0]}"
             cells.append(cell)
         lines.append(f"| {arm} | {weights[arm] if arm != 'none' else ''} | {' | '.join(cells)} |")
     sizes = ", ".join(f"{name} {len(users[name]):,}" for name in names)

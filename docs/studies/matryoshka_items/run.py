@@ -25,7 +25,7 @@ from measure import METRIC, Trained
 import embedkit
 from embedkit.config.plan import ModelSpec
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.evaluate.estimate import Difference, Interval, difference, interval
+from embedkit.evaluate.estimate import Difference, difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
 from embedkit.host import Host
@@ -195,7 +195,7 @@ class Report:
         lines = [f"| width | {' | '.join(names.values())} |", "|---" * (1 + len(names)) + "|"]
         for share, width in zip(SHARES, self.widths, strict=True):
             there = [way for way in names if share > 1 or way in ("matryoshka", "small")]
-            cells = {way: _cell(interval(self._of(way, width), seed=0, users=self.users)) for way in there}
+            cells = {way: interval(self._of(way, width), seed=0, users=self.users).cells()[0] for way in there}
             lines.append(f"| {_width(width, share)} | {' | '.join(cells.get(way, '') for way in names)} |")
         return lines
 
@@ -208,7 +208,7 @@ class Report:
         lines = [f"| width | {' | '.join(f'matryoshka − {name}' for name in self._ways.values())} |"]
         lines.append("|---" * (1 + len(self._ways)) + "|")
         for share, width in zip(SHARES, self.widths, strict=True):
-            cells = [_cell(self._apart(way, share), "+") if share > 1 or way == "small" else "" for way in self._ways]
+            cells = [self._apart(way, share).cells("+.4f")[0] if share > 1 or way == "small" else "" for way in self._ways]
             lines.append(f"| {_width(width, share)}, paired | {' | '.join(cells)} |")
         return lines
 
@@ -237,17 +237,13 @@ class Report:
         return lines
 
     def _notes(self) -> list[str]:
-        popular = _cell(interval(self.study.values("full", "popularity", 1), seed=0, users=self.users))
+        popular = interval(self.study.values("full", "popularity", 1), seed=0, users=self.users).cells()[0]
         size = f"{len(self.users):,} queries, seeds 0 to {self.seeds - 1}" if self.seeds > 1 else f"{len(self.users):,} queries, seed 0"
         return [f"{METRIC} of {size}; popularity: {popular}. 95% intervals over users, crossed with seeds."]
 
 
 def _width(width: int, share: int) -> str:
     return f"{width} ({'whole' if share == 1 else f'1/{share}'})"
-
-
-def _cell(found: Interval, sign: str = "") -> str:
-    return f"{found.value[0]:{sign}.4f} [{found.low[0]:{sign}.4f}, {found.high[0]:{sign}.4f}]"
 
 
 def study(options: argparse.Namespace) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from parts import only_with
 
 from embedkit.api import train
 from embedkit.data.sampler import BatchSampler, SamplerContext
@@ -143,13 +144,12 @@ def report(found: dict[str, Any], right: dict[tuple[str, int], Floats], sizes: l
         share[arm, size] = float(np.mean([one["pairs"] for name, one in found.items() if name.startswith(f"{arm}-{size}/")]))
         around, each = interval(values, seed=0), values.mean(axis=(1, 2))
         seeds = ", ".join(f"{value:.3f}" for value in each)
-        cell = f"{around.value[0]:.4f} [{around.low[0]:.4f}, {around.high[0]:.4f}]"
-        lines.append(f"| {size} | {arm} | {cell} | {seeds} | {share[arm, size]:.3f} |")
+        lines.append(f"| {size} | {arm} | {around.cells()[0]} | {seeds} | {share[arm, size]:.3f} |")
     compared = [(("small", DIGITS), ("oracle", DIGITS)), *((("random", size), ("guided", size)) for size in sizes)]
     gaps = {two: difference(right[one], right[two], seed=0) for one, two in compared}
     lines += ["", "| paired difference in accuracy | |", "|---|---|"]
     for (one, two), gap in zip(compared, gaps.values(), strict=True):
-        lines.append(f"| {two[0]} − {one[0]}, batch {one[1]} | {gap.value[0]:+.4f} [{gap.low[0]:+.4f}, {gap.high[0]:+.4f}] |")
+        lines.append(f"| {two[0]} − {one[0]}, batch {one[1]} | {gap.cells('+.4f')[0]} |")
     gain = [float(gaps["guided", size].value[0]) for size in sizes]
     small = sizes[0]
     deviations = [float(np.std(right[arm, small].mean(axis=(1, 2)), ddof=1)) for arm in ("random", "guided")]
@@ -180,12 +180,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    said = json.dumps({name: getattr(options, name) for name in ("rows", "warm", "steps", "share", "part")})
-    note = options.out / "options.json"
-    if note.exists() and note.read_text() != said:
-        parser.error(f"{options.out} holds results of other options ({note.read_text()}): name another folder")
-    atomic_write(note, said)
+    only_with(parser, options, ("rows", "warm", "steps", "share", "part"))
     frame, host = digits(options.images, options.rows, options.part), Host.load()
     sizes = [int(size) for size in options.sizes.split(",")]
     frame.write_parquet(options.out / "digits.parquet")

@@ -11,13 +11,13 @@ run again; the report goes to ``results.md``.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from parts import only_with, within_clusters
 from sklearn.linear_model import LogisticRegression
 
 from embedkit.api import concatenate, load, train
@@ -56,17 +56,12 @@ def run(text: str, seed: int, options: argparse.Namespace, *, stages: int) -> di
             "name": name,
             "steps": options.steps,
             "streams": {"main": {"table": "news", "size": options.batch, "sampler": "uniform"} | stream},
-            "views": [{"use": "drop_words", "of": "main", "makes": ["a", "b"], "share": options.share}],
+            "views": [{"use": "value_dropout", "of": "main", "makes": [view], "fields": [text], "share": options.share} for view in "ab"],
             "losses": [{"use": "info_nce", "tower": "row", "views": ["a", "b"], "temperature": 0.5}],
             "optimizer": {"use": "adamw", "lr": {"from": 0.003, "to": 0.0, "shape": "cosine"}},
             "log_every": 500,
         }
 
-    second = [
-        {"use": "cluster", "name": "clusters", "tower": "row", "k": len(WORDS), "method": "full"},
-        {"use": "snapshot", "name": "first", "restart": True},
-        stage("second", sampler="within_cluster", groups={"stage": "clusters"}),
-    ]
     return {
         "format": 1,
         "name": f"news{stages}",
@@ -80,7 +75,7 @@ def run(text: str, seed: int, options: argparse.Namespace, *, stages: int) -> di
             "trunk": {"use": "mlp", "hidden": [128], "residual": False},
             "head": {"use": "linear", "dim": 8},
         },
-        "stages": [stage("first-stage"), *(second if stages > 1 else [])],
+        "stages": [stage("first-stage"), *(within_clusters(stage, len(WORDS)) if stages > 1 else [])],
         "compute": {"device": options.device, "threads": options.threads},
     }
 
@@ -99,7 +94,7 @@ def one_seed(seed: int, options: argparse.Namespace) -> dict[str, Floats]:
     folder.mkdir(parents=True, exist_ok=True)
     frame = table(options.articles, options.copies, seed)
     frame.write_parquet(folder / "news.parquet")
-    host = Host.load(plugins=[str(Path(__file__).with_name("drop_words.py"))])
+    host = Host.load()
     given: dict[str, Any] = {"out": folder / "runs", "base": folder, "host": host, "log": print}
     both = train(run("title", seed, options, stages=2), **given)
     other = train(run("title", 1000 + seed, options, stages=1), **given)
@@ -134,12 +129,12 @@ def report(found: list[dict[str, Floats]], part: str) -> str:
             values = right[arm, factor]
             around = interval(values, seed=0)
             seeds = ", ".join(f"{value:.3f}" for value in values.mean(axis=(1, 2)))
-            cells.append(f"{around.value[0]:.3f} [{around.low[0]:.3f}, {around.high[0]:.3f}] ({seeds})")
+            cells.append(f"{around.cells('.3f')[0]} ({seeds})")
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     lines += ["", "| paired difference in topic | |", "|---|---|"]
     for one, two in (("ensemble", "mcl"), ("clean", "mcl"), ("clean", "stage 0"), ("stage 1", "mcl")):
         gap = difference(right[one, "topic"], right[two, "topic"], seed=0)
-        lines.append(f"| {two} − {one} | {gap.value[0]:+.3f} [{gap.low[0]:+.3f}, {gap.high[0]:+.3f}] |")
+        lines.append(f"| {two} − {one} | {gap.cells('+.3f')[0]} |")
     holds = (
         mean["stage 0", "topic"] <= mean["clean", "topic"] - 0.1,
         mean["mcl", "topic"] >= mean["ensemble", "topic"] + 0.1,
@@ -167,12 +162,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    said = json.dumps({name: getattr(options, name) for name in ("steps", "batch", "copies", "share")})
-    note = options.out / "options.json"
-    if note.exists() and note.read_text() != said:
-        parser.error(f"{options.out} holds results of other options ({note.read_text()}): name another folder")
-    atomic_write(note, said)
+    only_with(parser, options, ("steps", "batch", "copies", "share"))
     found = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         path = options.out / f"right-{seed}.npz"

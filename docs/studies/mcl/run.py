@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from parts import within_clusters
 from sklearn.linear_model import LogisticRegression
 
 from embedkit.api import concatenate, load, train
@@ -55,11 +56,6 @@ def run(columns: list[str], steps: int, noise: float, seed: int, *, stages: int)
             "log_every": 200,
         }
 
-    second = [
-        {"use": "cluster", "name": "clusters", "tower": "row", "k": STRONG, "method": "full"},
-        {"use": "snapshot", "name": "first", "restart": True},
-        stage("second", sampler="within_cluster", groups={"stage": "clusters"}),
-    ]
     return {
         "format": 1,
         "name": f"mcl{stages}",
@@ -73,7 +69,7 @@ def run(columns: list[str], steps: int, noise: float, seed: int, *, stages: int)
             "trunk": {"use": "mlp", "hidden": [128, 128], "residual": False},
             "head": {"use": "linear", "dim": 8},
         },
-        "stages": [stage("first-stage"), *(second if stages > 1 else [])],
+        "stages": [stage("first-stage"), *(within_clusters(stage, STRONG) if stages > 1 else [])],
         "compute": {"device": "cpu", "threads": 1},
     }
 

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 import embedkit
-from embedkit.evaluate.estimate import Interval, difference, interval
+from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
 
@@ -26,12 +26,6 @@ METRICS = ("recall@10", "ndcg@10")
 def values(tables: list[pl.DataFrame], model: str) -> Floats:
     """``METRICS`` of one model or baseline, [S, Q, 2]; the queries stand in the same order in every run."""
     return np.stack([table.filter(pl.col("model") == model).sort("query").select(METRICS).to_numpy() for table in tables])
-
-
-def cells(found: Interval, sign: str = "") -> str:
-    """Figures with their intervals, as cells of a table."""
-    rows = zip(found.value, found.low, found.high, strict=True)
-    return " | ".join(f"{v:{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]" for v, low, high in rows)
 
 
 def main() -> None:
@@ -46,10 +40,13 @@ def main() -> None:
     models = tables[0]["model"].unique(maintain_order=True).to_list()
     ours = values(tables, "model")
     lines = [f"| | {' | '.join(METRICS)} |", "|---|---|---|"]
-    lines += [f"| {'embedkit' if name == 'model' else name} | {cells(interval(values(tables, name), seed=0))} |" for name in models]
+    lines += [
+        f"| {'embedkit' if name == 'model' else name} | {' | '.join(interval(values(tables, name), seed=0).cells())} |" for name in models
+    ]
     for name in models:
         if name != "model":
-            lines.append(f"| embedkit − {name} (paired) | {cells(difference(values(tables, name), ours, seed=0), '+')} |")
+            apart = difference(values(tables, name), ours, seed=0)
+            lines.append(f"| embedkit − {name} (paired) | {' | '.join(apart.cells('+.4f'))} |")
     seeds = ", ".join(f"{value:.4f}" for value in ours[..., 0].mean(axis=1))
     lines += ["", f"{ours.shape[1]:,} callers; {METRICS[0]} of the seeds: {seeds}."]
     text = "\n".join(lines) + "\n"

@@ -103,16 +103,14 @@ def report(values: Mapping[str, Floats], problem: Problem, study: Study) -> str:
     lines = [f"| model | {' | '.join(METRICS)} | trials | fit (s) | options |", "|---|---|---|---|---|---|"]
     for name in sorted(values, key=lambda name: -means[name][1]):
         found = interval(values[name], seed=0, users=users)
-        cells = [f"{v:.4f} [{lo:.4f}, {hi:.4f}]" for v, lo, hi in zip(found.value, found.low, found.high, strict=True)]
         best = max(study.of(name)["trials"], key=lambda trial: trial["valid"])
         options = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in best["options"].items())
-        lines.append(f"| {name} | {' | '.join(cells)} | {len(study.of(name)['trials'])} | {best['fit_seconds']} | {options} |")
+        lines.append(f"| {name} | {' | '.join(found.cells())} | {len(study.of(name)['trials'])} | {best['fit_seconds']} | {options} |")
         study.of(name)["test"] = {m: [float(v[i]) for v in (found.value, found.low, found.high)] for i, m in enumerate(METRICS)}
         study.of(name)["seeds"] = [dict(zip(METRICS, map(float, one), strict=True)) for one in values[name].mean(axis=1)]
     for name in sorted(rivals, key=lambda name: -means[name][1]) if "embedkit" in values else []:
         found = difference(values[name], values["embedkit"], seed=0, users=users)
-        cells = [f"{v:+.4f} [{lo:+.4f}, {hi:+.4f}]" for v, lo, hi in zip(found.value, found.low, found.high, strict=True)]
-        lines.append(f"| embedkit − {name} (paired) | {' | '.join(cells)} | | | |")
+        lines.append(f"| embedkit − {name} (paired) | {' | '.join(found.cells('+.4f'))} | | | |")
     study.keep()
     size = f"{len(users):,} queries, {problem.data.items:,} items, exclude_seen = {str(problem.exclude_seen).lower()}"
     note = f"{size}; 95% intervals over users and seeds."

@@ -81,11 +81,11 @@ def report(sides: dict[str, tuple[list[dict[str, Any]], Floats]], width: int, th
     tops = {}
     for name, (said, figures) in sides.items():
         top = tops[name] = max(said, key=lambda line: line["ndcg@10"])
-        cells = _cells(interval(figures[None], seed=0))
+        cells = " | ".join(interval(figures[None], seed=0).cells())
         lines.append(f"| {name} | {top['ndcg@10']:.4f} | {said[-1]['epoch']:.0f} | {top['seconds']:.0f} | {cells} |")
     mine, other = sides
     apart = difference(sides[other][1][None], sides[mine][1][None], seed=0)
-    lines += [f"| {mine} − {other} (paired) | | | | {_cells(apart, '+')} |", ""]
+    lines += [f"| {mine} − {other} (paired) | | | | {' | '.join(apart.cells('+.4f'))} |", ""]
     for share in (0.8, 0.9, 1.0):
         quality = share * tops[other]["ndcg@10"]
         first, second = (reached(sides[name][0], quality) for name in (mine, other))
@@ -96,11 +96,6 @@ def report(sides: dict[str, tuple[list[dict[str, Any]], Floats]], width: int, th
         lines.append(f"- to {share:.0%} of RecBole's best validation NDCG@10, {quality:.4f}: {told}")
     users = len(sides[mine][1])
     return "\n".join([*lines, "", f"Width {width}, {threads} threads, one seed, {users:,} users."]) + "\n"
-
-
-def _cells(found: Any, sign: str = "") -> str:
-    rows = zip(found.value, found.low, found.high, strict=True)
-    return " | ".join(f"{v:{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]" for v, low, high in rows)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ import embedkit
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
+from embedkit.runs import list_runs
 
 ARMS = Path(__file__).parent / "arms"
 METRICS = ("ndcg@10", "recall@10")
@@ -46,20 +47,20 @@ class Study:
         folder = self.out / "runs" / name
         options = [f"{key}={_inline(value)}" for key, value in tomllib.loads((ARMS / f"{arm}.toml").read_text()).items()]
         began = time.perf_counter()
-        started = sorted(folder.glob("*/run.resolved.toml"))
-        if started:
-            result = embedkit.train(started[-1].parent, folder, resume=True, log=print)
-        else:
-            result = embedkit.train(self.run, folder, overrides=[*options, *self.changes], seed=seed, log=print)
-        lines = [json.loads(line) for line in result.folder.metrics.read_text().splitlines()]
+        started = list_runs(folder)
+        if not started:
+            embedkit.train(self.run, folder, overrides=[*options, *self.changes], seed=seed, log=print)
+        elif started[-1].state != "finished":
+            embedkit.train(started[-1].path, folder, resume=True, log=print)
+        run = list_runs(folder)[-1]
+        lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
         valid = [line for line in lines if line["kind"] == "valid"]
         self.known[name] = {
-            "folder": str(result.folder.path.relative_to(self.out)),
+            "folder": str(run.path.relative_to(self.out)),
             "seconds": round(time.perf_counter() - began, 1),
             "resumed": bool(started),
             "epochs": valid[-1]["epoch"] if valid else None,
             "valid": max((line["value"] for line in valid), default=None),
-            "metrics": dict(result.metrics),
         }
         atomic_write(self.path, json.dumps(self.known, indent=1) + "\n")
 
@@ -82,11 +83,11 @@ class Study:
             whole = [run["seconds"] for run in runs if not run["resumed"]]
             told = [f"{np.mean([run['valid'] for run in runs]):.4f}", f"{np.mean([run['epochs'] for run in runs]):.0f}"]
             seconds = f"{np.median(whole):.0f}" if whole else "-"
-            lines.append(f"| {arm} | {_cells(interval(self.values(arm, seeds), seed=0))} | {' | '.join(told)} | {seconds} |")
+            lines.append(f"| {arm} | {' | '.join(interval(self.values(arm, seeds), seed=0).cells())} | {' | '.join(told)} | {seconds} |")
         counted = {name: interval(self.values(arms[0], 1, name), seed=0) for name in self.baselines(arms[0])}
-        lines += [f"| {name} | {_cells(found)} | | | |" for name, found in counted.items()]
+        lines += [f"| {name} | {' | '.join(found.cells())} | | | |" for name, found in counted.items()]
         apart = {arm: difference(first, self.values(arm, seeds), seed=0) for arm in arms[1:]}
-        lines += [f"| {arm} − {arms[0]} (paired) | {_cells(found, '+')} | | | |" for arm, found in apart.items()]
+        lines += [f"| {arm} − {arms[0]} (paired) | {' | '.join(found.cells('+.4f'))} | | | |" for arm, found in apart.items()]
         seed_means = ", ".join(f"{value:.4f}" for value in first[..., 0].mean(axis=1))
         return "\n".join([*lines, "", f"{first.shape[1]:,} users, {seeds} seeds; {METRICS[0]} of {arms[0]} by seed: {seed_means}."]) + "\n"
 
@@ -96,11 +97,6 @@ def _inline(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_inline(one)}" for key, one in value.items()) + " }"
     return "[" + ", ".join(map(_inline, value)) + "]" if isinstance(value, list) else json.dumps(value)
-
-
-def _cells(found: Any, sign: str = "") -> str:
-    rows = zip(found.value, found.low, found.high, strict=True)
-    return " | ".join(f"{v:{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]" for v, low, high in rows)
 
 
 def main() -> None:

@@ -10,18 +10,16 @@ alone before it. What is known is kept in ``bias.json``, so an interrupted study
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from seeds import main, word
 from tables import PARTS, deal
 
 import embedkit
-from embedkit.files import atomic_file, atomic_write
-from embedkit.host import Host
+from embedkit.files import atomic_file
 
 ARMS = ("together", "hard first")
 COLUMNS, ROWS, STEPS = 8, 6_000, 600
@@ -91,38 +89,18 @@ def page(found: dict[str, dict[str, float]], seeds: int) -> str:
     told = min(found[f"{arm}/{seed}"][key] for arm in ARMS for seed in range(seeds) for key in figures[:2])
     together, later = (ratios[arm].mean() for arm in ARMS)
     lines += ["", "| claim | wanted | found | holds |", "|---|---|---|---|"]
-    lines.append(f"| both told, the worst seed | at least {LEAST_PROBE} | {told:.3f} | {_word(told >= LEAST_PROBE)} |")
-    lines.append(f"| easy over hard, together | above {LEAST_RATIO:.0f} | {together:.2f} | {_word(together > LEAST_RATIO)} |")
-    lines.append(f"| hard first narrows it | below {together:.2f} | {later:.2f} | {_word(later < together)} |")
+    lines.append(f"| both told, the worst seed | at least {LEAST_PROBE} | {told:.3f} | {word(told >= LEAST_PROBE)} |")
+    lines.append(f"| easy over hard, together | above {LEAST_RATIO:.0f} | {together:.2f} | {word(together > LEAST_RATIO)} |")
+    lines.append(f"| hard first narrows it | below {together:.2f} | {later:.2f} | {word(later < together)} |")
     return "\n".join([*lines, "", f"{seeds} seeds; mean ± standard deviation."]) + "\n"
 
 
-def _word(holds: bool) -> str:
-    return "yes" if holds else "no"
-
-
-def main() -> None:
-    """Run what is not known yet, and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for results and runs")
-    parser.add_argument("--seeds", type=int, default=5)
-    options = parser.parse_args()
-    path = options.out / "bias.json"
-    found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    host = Host.load()
-    for seed in range(options.seeds):
-        table = options.out / "tables" / f"bits-{seed}.parquet"
-        write(table, seed)
-        for arm in ARMS:
-            name = f"{arm}/{seed}"
-            if name not in found:
-                result = embedkit.train(run_file(table, arm, seed), options.out / "runs", host=host)
-                found[name] = dict(result.metrics)
-                atomic_write(path, json.dumps(found, indent=1) + "\n")
-                print(name, {key: round(value, 3) for key, value in found[name].items()}, flush=True)
-    atomic_write(options.out / "bias.md", page(found, options.seeds))
-    print(page(found, options.seeds))
+def measure(arm: str, seed: int, out: Path) -> dict[str, float]:
+    """Figures of ``feature_bias`` for an arm."""
+    table = out / "tables" / f"bits-{seed}.parquet"
+    write(table, seed)
+    return dict(embedkit.train(run_file(table, arm, seed), out / "runs").metrics)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__.splitlines()[0], "bias", ARMS, measure, page)

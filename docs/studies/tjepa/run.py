@@ -152,7 +152,7 @@ def accuracy_table(study: Study, table: Table, arms: Sequence[str]) -> list[str]
         lines += ["", f"| paired difference in {'squared error' if table.regression else figure} | |", "|---|---|"]
     for arm, other in pairs:
         found = difference(values[other], values[arm], seed=0)
-        lines.append(f"| {arm} − {other} | {found.value[0]:+.4f} [{found.low[0]:+.4f}, {found.high[0]:+.4f}] |")
+        lines.append(f"| {arm} − {other} | {found.cells('+.4f')[0]} |")
     return [*lines, ""]
 
 
@@ -174,7 +174,7 @@ def register_table(study: Study, table: Table) -> list[str]:
                 figures.extend(known[when].values())
         means = {when: {key: np.mean([one[key] for one in figures]) for key in figures[0]} for when, figures in ends.items()}
         cells = [f"{means['start'][key]:.2f} → {means['end'][key]:.2f}" for key in ("effective_rank", "cosine", "std")]
-        lines.append(f"| {registers} | {around.value[0]:.4f} [{around.low[0]:.4f}, {around.high[0]:.4f}] | {' | '.join(cells)} |")
+        lines.append(f"| {registers} | {around.cells()[0]} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

@@ -206,11 +206,6 @@ def verdict(low: float, high: float) -> str:
     return "holds" if low > 0 else "fails" if high < 0 else "undecided"
 
 
-def shown(value: float, low: float, high: float, sign: str = "") -> str:
-    """A figure with its interval."""
-    return f"{value:{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]"
-
-
 def report(study: Study, data: str, arms: Sequence[str], budgets: Sequence[float]) -> Iterator[str]:
     """A data set's tables in Markdown."""
     values: dict[Cell, Floats] = {}
@@ -221,7 +216,7 @@ def report(study: Study, data: str, arms: Sequence[str], budgets: Sequence[float
     yield "|---|---|---|---|---|---|---|---|"
     for cell, found in sorted(values.items(), key=lambda pair: (-pair[0].budget, pair[0].arm)):
         measured, one = interval(found, seed=0, users=users), study.measured(cell)[0]
-        auc, loss = (shown(measured.value[i], measured.low[i], measured.high[i]) for i in range(2))
+        auc, loss = measured.cells()
         options = ", ".join(f"{key} {value}" for key, value in one["options"].items())
         largest = sorted(one["collisions"].items(), key=lambda pair: -pair[1]["size"])[:2]
         met = ", ".join(f"{name} {c['first']:.2f}, between {c['between']:.2f}" for name, c in largest)
@@ -242,11 +237,11 @@ def claims(values: Mapping[Cell, Floats], users: Ints, data: str, budgets: Seque
     pairs = {b: (values[Cell(data, "separate", b)], values[Cell(data, "multiplexed", b)]) for b in budgets}
     for budget, (separate, multiplexed) in pairs.items():
         found = difference(separate, multiplexed, seed=0, users=users)
-        auc, loss = (shown(found.value[i], found.low[i], found.high[i], "+") for i in range(2))
+        auc, loss = found.cells("+.4f")
         yield f"| {budget:g}x | {auc} | {loss} | {verdict(float(found.low[0]), float(found.high[0]))} |"
     small, large = (pairs[b][1] - pairs[b][0] for b in (min(budgets), max(budgets)))
     grown = interval(small - large, seed=0, users=users)
-    auc, loss = (shown(grown.value[i], grown.low[i], grown.high[i], "+") for i in range(2))
+    auc, loss = grown.cells("+.4f")
     growing = verdict(float(grown.low[0]), float(grown.high[0]))
     yield f"| gap at {min(budgets):g}x − gap at {max(budgets):g}x | {auc} | {loss} | growing: {growing} |"
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -14,22 +10,11 @@ from embedkit.host import Host
 
 pytest.importorskip("sklearn")
 
-STUDY = Path(__file__).resolve().parents[3] / "docs" / "studies" / "tjepa"
-MODULES = ("noise", "bias", "models", "tables")
-
 
 @pytest.fixture(scope="module")
-def study():
-    before = {name: sys.modules.pop(name, None) for name in MODULES}
-    sys.path.insert(0, str(STUDY))
-    try:
-        yield SimpleNamespace(**{name: __import__(name) for name in MODULES})
-    finally:
-        sys.path.remove(str(STUDY))
-        for name, module in before.items():
-            del sys.modules[name]
-            if module is not None:
-                sys.modules[name] = module
+def study(study_modules):
+    with study_modules("tjepa", "noise", "bias", "seeds", "models", "tables") as found:
+        yield found
 
 
 def test_what_noise_explains_is_its_share_of_the_variance(study):

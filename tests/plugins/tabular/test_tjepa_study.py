@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,39 +13,11 @@ import embedkit
 
 pytest.importorskip("sklearn")
 
-STUDY = Path(__file__).resolve().parents[3] / "docs" / "studies" / "tjepa"
-MODULES = ("run", "models", "probes", "tables", "tuned", "logistic")
-
 
 @pytest.fixture(scope="module")
-def study():
-    """The study's modules; their plain names are taken back afterwards, for other studies have a run.py too."""
-    before = {name: sys.modules.pop(name, None) for name in MODULES}
-    sys.path.insert(0, str(STUDY))
-    try:
-        yield SimpleNamespace(**{name: __import__(name) for name in MODULES})
-    finally:
-        sys.path.remove(str(STUDY))
-        for name, module in before.items():
-            del sys.modules[name]
-            if module is not None:
-                sys.modules[name] = module
-
-
-@pytest.mark.parametrize("classes", [2, 4])
-def test_the_probe_is_logistic_regression(study, classes):
-    from sklearn.linear_model import LogisticRegression
-
-    draw = np.random.default_rng(0)
-    x = (draw.normal(size=(400, 12)) @ draw.normal(size=(12, 12))).astype(np.float32)
-    x[:, 0] = x[:, 1] + 1e-3 * x[:, 2]
-    y = (x[:, 1:3] @ draw.normal(size=(2, classes)) + draw.gumbel(size=(400, classes))).argmax(1)
-    for c, found in study.logistic.path(x, y, (10.0, 0.01)):
-        known = LogisticRegression(C=c, max_iter=20_000, tol=1e-9).fit(x.astype(float), y)
-        weights = known.coef_.T  # the probabilities are compared: columns 0 and 1 may share their weights in many ways
-        ours, theirs = x @ found.weights + found.intercepts, x @ weights + known.intercept_
-        np.testing.assert_allclose(ours - ours.mean(1, keepdims=True), theirs - theirs.mean(1, keepdims=True), atol=0.03)
-        assert (found.predict(x) == known.predict(x)).mean() > 0.99
+def study(study_modules):
+    with study_modules("tjepa", "run", "models", "probes", "tables", "tuned") as found:
+        yield found
 
 
 def small(study, regression=False):
