@@ -21,7 +21,7 @@ def command(state: State, tables: tuple[Path, ...], out: Path, name: str | None,
     """Write a run file inferred from TABLES: Parquet or CSV files of items, events and users.
 
     With events, a model learns which item a user takes next; with items alone, to know an item by half of its columns; with --ssl, to
-    know a row again when some of its cells are swapped.
+    tell hidden cells of a row from the others (with texts, lists or more than 64 columns: to know a row again when cells are swapped).
     """
     from embedkit.config.starter import write_starter
 

@@ -16,6 +16,10 @@ from embedkit.registry import Registry
 
 _HANDFUL = 50
 """Tables with fewer rows are not split."""
+_CELLS = {"category", "number", "timestamp"}
+"""Field types whose hidden cells can be told."""
+_TOKENS = 64
+"""A table of more columns is not put into attention over columns, nor its tokens side by side."""
 
 
 def write_starter(
@@ -84,11 +88,9 @@ def ssl_starter(guess: Guess, *, name: str, base: Path) -> str:
         label = _label_name(guess, named)
         written = {"table": table.name, "type": guess.label.type, "column": guess.label.column, "role": "label"}
         lines += [f"{_key(label)} = {_toml(written)}  # what the probe predicts; no tower may read it"]
-    stream = {"table": table.name, "sampler": "uniform", "size": min(_batch(table.rows), table.rows)}
-    view = {"use": "corruption", "of": "main", "makes": ["a", "b"], "share": 0.3}
-    loss = {"use": "info_nce", "tower": "row", "views": ["a", "b"], "temperature": 0.1, "projector": [128, 64]}
     validate = {"metric": "loss", "patience": 3} if split.get("valid") else None
-    lines += [*_towers({"row": list(named)}), *_stage({"main": stream}, [view], [loss], validate)]
+    told = 2 <= len(named) <= _TOKENS and _CELLS.issuperset(found["type"] for found in named.values())
+    lines += (_masked_cells if told else _corrupted)(table, list(named), validate)
     if guess.label is not None and split.get("test"):
         lines += [
             "",
@@ -99,6 +101,29 @@ def ssl_starter(guess: Guess, *, name: str, base: Path) -> str:
             f"task = {_toml(guess.label.task)}",
         ]
     return "\n".join([*lines, *_index()]) + "\n"
+
+
+def _masked_cells(table: TableFacts, fields: Sequence[str], validate: Mapping[str, Any] | None) -> list[str]:
+    """Tell hidden cells from the others, with a token a column; the vectors are all tokens, side by side."""
+    stream = {"table": table.name, "sampler": "shuffle", "size": min(_batch(table.rows, 256), table.rows)}
+    view = {"use": "cell_masking", "of": "main", "makes": ["masked"], "share": 0.3}
+    loss = {"use": "masked_cells", "tower": "row", "view": "masked"}
+    trunk = {"use": "feature_transformer", "layers": 2, "heads": 4, "hidden": 64, "pooling": "flatten"}
+    head = {"use": "linear", "identity": True, "normalize": False}
+    return [
+        *_towers({"row": fields}, 32),
+        f"trunk = {_toml(trunk)}",
+        f"head = {_toml(head)}  # so a vector has 32 numbers for each of the {len(fields)} columns",
+        *_stage({"main": stream}, [view], [loss], validate, lr=0.001),
+    ]
+
+
+def _corrupted(table: TableFacts, fields: Sequence[str], validate: Mapping[str, Any] | None) -> list[str]:
+    """Know a row again of which cells were replaced by other rows': for texts and lists, and for many columns."""
+    stream = {"table": table.name, "sampler": "uniform", "size": min(_batch(table.rows), table.rows)}
+    view = {"use": "corruption", "of": "main", "makes": ["a", "b"], "share": 0.3}
+    loss = {"use": "info_nce", "tower": "row", "views": ["a", "b"], "temperature": 0.1, "projector": [128, 64]}
+    return [*_towers({"row": fields}), *_stage({"main": stream}, [view], [loss], validate)]
 
 
 def _top(name: str) -> list[str]:
@@ -249,19 +274,23 @@ def _alone(guess: Guess, named: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _towers(towers: Mapping[str, Sequence[str]]) -> list[str]:
-    return ["", "[towers]", *(f"{name} = {_toml(list(fields))}" for name, fields in towers.items()), "", "[model]", "dim = 64"]
+def _towers(towers: Mapping[str, Sequence[str]], dim: int = 64) -> list[str]:
+    return ["", "[towers]", *(f"{name} = {_toml(list(fields))}" for name, fields in towers.items()), "", "[model]", f"dim = {dim}"]
 
 
 def _stage(
-    streams: Mapping[str, Mapping[str, Any]], views: Sequence[Any], losses: Sequence[Any], validate: Mapping[str, Any] | None
+    streams: Mapping[str, Mapping[str, Any]],
+    views: Sequence[Any],
+    losses: Sequence[Any],
+    validate: Mapping[str, Any] | None,
+    lr: float = 0.002,
 ) -> list[str]:
     lines = ["", "[[stages]]", 'use = "train"', "epochs = 10"]
     lines += [f"streams.{name} = {_toml(stream)}" for name, stream in streams.items()]
     if views:
         lines.append(f"views = [{', '.join(_toml(view) for view in views)}]")
     lines.append(f"losses = [{', '.join(_toml(loss) for loss in losses)}]")
-    lines.append(f"optimizer = {_toml({'use': 'adamw', 'lr': 0.002})}")
+    lines.append(f"optimizer = {_toml({'use': 'adamw', 'lr': lr})}")
     if validate is not None:
         lines.append(f"validate = {_toml(validate)}")
     return lines
@@ -271,9 +300,8 @@ def _index() -> list[str]:
     return ["", "[index]", 'use = "hnsw"']
 
 
-def _batch(rows: int) -> int:
-    """A power of two, at most 1024, that gives an epoch some steps."""
-    size = 1024
+def _batch(rows: int, size: int = 1024) -> int:
+    """A power of two, at most ``size``, that gives an epoch some steps."""
     while size > 8 and size * 16 > rows:
         size //= 2
     return size

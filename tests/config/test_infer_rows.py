@@ -45,10 +45,26 @@ def start(frame, host, folder, **options):
 def test_every_column_that_says_something_is_a_feature(host, tmp_path):
     data, out = start(people(), host, tmp_path)
     assert data["towers"] == {"row": ["user_id", "item_id", "age", "job", "rich"]}
-    assert [use["use"] for use in data["stages"][0]["views"] + data["stages"][0]["losses"]] == ["corruption", "info_nce"]
+    assert [use["use"] for use in data["stages"][0]["views"] + data["stages"][0]["losses"]] == ["cell_masking", "masked_cells"]
     assert "evaluate" not in data
     assert "left out: people.same (it has one value only)" in out.read_text()
     assert data["tables"]["people"]["split"] == {"by": "hash", "key": data["towers"]["row"], "valid": 0.1}
+    trial(prepare(out, host).plan, host)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"words": [f"some words of {n} and {n * 7 % 31}" for n in range(200)]},
+        {"several": [[f"a{n % 5}", f"b{n % 3}"] for n in range(200)]},
+        {f"column_{k}": [float(n * k % 17) for n in range(200)] for k in range(60)},
+    ],
+    ids=["texts", "lists", "many columns"],
+)
+def test_what_cannot_be_told_or_is_too_wide_is_known_again(host, tmp_path, more):
+    data, out = start(people(**more), host, tmp_path)
+    assert set(more) <= set(data["towers"]["row"])
+    assert [use["use"] for use in data["stages"][0]["views"] + data["stages"][0]["losses"]] == ["corruption", "info_nce"]
     trial(prepare(out, host).plan, host)
 
 

@@ -17,7 +17,7 @@ from embedkit.training.report import MetricsFile
 Vectors = npt.NDArray[np.float32]
 
 OPTIONS: dict[str, Any] = {
-    "objective": "t_jepa",  # or masked_cells, or untrained
+    "objective": "t_jepa",  # or masked_cells, scarf, or untrained
     "dim": 32,
     "layers": 2,
     "heads": 4,
@@ -31,6 +31,8 @@ OPTIONS: dict[str, Any] = {
     "target": [0.15, 0.6],
     "targets": 4,
     "hidden_cells": 0.3,
+    "corrupted": 0.6,
+    "temperature": 1.0,
     "momentum": 0.996,
     "keep": False,  # the teacher's weights, not the student's
     "size": 256,
@@ -85,7 +87,7 @@ def _stage(o: Mapping[str, Any]) -> dict[str, Any]:
         "streams": {"main": {"table": "rows", "size": o["size"], "drop_last": True}},
         "optimizer": {"use": "adamw", "lr": lr, "weight_decay": 0.0},
         "log_every": max(1, steps // 40),
-        **(_masked_cells(o) if o["objective"] == "masked_cells" else _t_jepa(o)),
+        **{"masked_cells": _masked_cells, "scarf": _scarf}.get(o["objective"], _t_jepa)(o),
     }
 
 
@@ -103,6 +105,15 @@ def _masked_cells(o: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "views": [{"use": "cell_masking", "of": "main", "makes": ["masked"], "share": o["hidden_cells"]}],
         "losses": [{"use": "masked_cells", "tower": "row", "view": "masked"}],
+    }
+
+
+def _scarf(o: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "views": [{"use": "corruption", "of": "main", "makes": ["corrupted"], "share": o["corrupted"]}],
+        "losses": [
+            {"use": "info_nce", "tower": "row", "views": ["main", "corrupted"], "temperature": o["temperature"], "projector": [128, 64]}
+        ],
     }
 
 

@@ -29,10 +29,11 @@ from embedkit.evaluate.estimate import difference, interval
 from embedkit.files import atomic_file, atomic_write
 from embedkit.host import Host
 
-PROBED = ("raw", "boosted tree", "untrained", "masked_cells", "t_jepa")
+PROBED = ("raw", "boosted tree", "untrained", "scarf", "masked_cells", "t_jepa")
 ARMS = (*PROBED, *TUNED)
 DIFFERENCES = (
-    *(("t_jepa", other) for other in ("raw", "untrained", "masked_cells", "boosted tree")),
+    *(("t_jepa", other) for other in ("raw", "untrained", "masked_cells", "scarf", "boosted tree")),
+    *(("masked_cells", other) for other in ("untrained", "scarf")),
     *((f"t_jepa + {kind}", other) for kind in ("mlp", "resnet") for other in (kind, f"untrained + {kind}", "t_jepa", "boosted tree")),
 )
 """What the claims are about: an arm, and what it is held against."""
