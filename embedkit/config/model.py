@@ -223,7 +223,7 @@ class LossUse(Use):
 
 
 class ValidateConfig(Config):
-    """When to measure during training, and when to stop."""
+    """When to measure during training, and when to stop. The weights that measured best are the stage's result."""
 
     every: Annotated[int, Field(ge=1)] | Literal["epoch"] = "epoch"
     """Steps between validations, or once an epoch."""
@@ -232,7 +232,7 @@ class ValidateConfig(Config):
     mode: Literal["auto", "min", "max"] = "auto"
     """Which way is better; auto: ``min`` for losses and errors, ``max`` otherwise."""
     patience: int | None = Field(None, ge=1)
-    """Stop after so many validations without a better value, and keep the best weights."""
+    """Stop after so many validations without a better value; all steps are taken when left out."""
     max_queries: int | None = Field(None, ge=1)
     """Measure on at most so many queries (the same ones every time)."""
 

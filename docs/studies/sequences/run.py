@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 import embedkit
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
@@ -43,6 +44,9 @@ class Study:
         """Train one arm with one seed, or go on with it."""
         name = f"{arm}-{seed}"
         if name in self.known:
+            set_before = self.known[name].get("set", self.changes)
+            if set_before != self.changes:
+                raise UsageError(f"{self.path}: {name} ran with --set {set_before}, not {self.changes}; give the same or another --out")
             return
         folder = self.out / "runs" / name
         options = [f"{key}={_inline(value)}" for key, value in tomllib.loads((ARMS / f"{arm}.toml").read_text()).items()]
@@ -57,6 +61,7 @@ class Study:
         valid = [line for line in lines if line["kind"] == "valid"]
         self.known[name] = {
             "folder": str(run.path.relative_to(self.out)),
+            "set": self.changes,
             "seconds": round(time.perf_counter() - began, 1),
             "resumed": bool(started),
             "epochs": valid[-1]["epoch"] if valid else None,
@@ -109,9 +114,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change every arm, such as stages.0.epochs=2")
     options = parser.parse_args()
     study = Study(options.run, options.out, options.set)
-    for seed in range(options.seeds):
-        for arm in options.arms:
-            study.train(arm, seed)
+    try:
+        for seed in range(options.seeds):
+            for arm in options.arms:
+                study.train(arm, seed)
+    except EmbedkitError as error:
+        parser.exit(error.exit_code, f"{error}\n")
     table = study.report(options.arms, options.seeds)
     atomic_write(options.out / "results.md", table)
     print(table)
