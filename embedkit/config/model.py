@@ -187,14 +187,15 @@ class StreamConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
     table: str
     """Table whose rows are drawn."""
-    rows: Literal["rows", "events", "windows", "sequences"] = "rows"
+    rows: Literal["rows", "events", "windows", "sequences", "users"] = "rows"
     """``rows``: the table's train rows; ``events``: the same of an event table, each with its user's history;
     ``windows``: users, every position of their history having the next event as its target; ``sequences``: users, every position having
-    its own item as the target, for losses that hide some of them."""
+    its own item as the target, for losses that hide some of them; ``users``: users, asked once for all the items of their history, of which
+    an augmentation hides some: those are the targets."""
     sampler: str = "shuffle"
     """Registered sampler."""
     size: int = Field(1024, ge=1)
-    """Rows a batch (for ``windows`` and ``sequences``: users a batch)."""
+    """Rows a batch (for ``windows``, ``sequences`` and ``users``: users a batch)."""
     groups: GroupsConfig | None = None
     """What tells the groups of rows, for samplers that mind them: ``{ stage = "…" }`` or ``{ field = "…" }``."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from embedkit.data.columns import Column
+
+Asks = Literal["next", "own", "all"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +27,9 @@ class Batch:
         window: set for streams with ``rows = "windows"``: the name of the sequence field whose every position has a target.
             Position t of row b then has the target item row ``rows[target table][offsets[b] + t]`` with the offsets of that field's
             Column, so target-side columns and rows have length T (all positions), query-side ones length B.
-        own_targets: each position's target is the item that stands there (``rows = "sequences"``), for losses that hide some of them;
-            else it is the next one.
+        asks: of a window, who is asked for what: ``next``: each position for the next item; ``own``: each position for the item that
+            stands there (``rows = "sequences"``), for losses that hide some of them; ``all``: the row, once, for all of its items
+            (``rows = "users"``), likewise.
     """
 
     columns: Mapping[str, Column]
@@ -33,7 +37,7 @@ class Batch:
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     window: str | None = None
-    own_targets: bool = False
+    asks: Asks = "next"
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch on another device."""
@@ -42,4 +46,4 @@ class Batch:
             return {k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()}
 
         columns = {k: c.to(device, non_blocking=non_blocking) for k, c in self.columns.items()}
-        return Batch(columns, move(self.rows), move(self.labels), move(self.extras), self.window, self.own_targets)
+        return Batch(columns, move(self.rows), move(self.labels), move(self.extras), self.window, self.asks)

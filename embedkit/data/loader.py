@@ -17,7 +17,7 @@ from embedkit.data.batch import Batch
 from embedkit.data.sampler import BatchSampler, SamplerContext
 from embedkit.data.shuffle import BufferedShuffle
 from embedkit.data.table import Rows
-from embedkit.data.windows import Windows
+from embedkit.data.windows import WINDOWS, Windows
 from embedkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -215,9 +215,8 @@ def make_loader(
 
 
 def _windows(store: Store, stream: StreamConfig, fields: Sequence[str], where: str) -> Windows | None:
-    if stream.rows not in ("windows", "sequences"):
-        return None
-    return Windows(store, stream.table, fields, own=stream.rows == "sequences", where=where)
+    asks = WINDOWS.get(stream.rows)
+    return None if asks is None else Windows(store, stream.table, fields, asks=asks, where=where)
 
 
 def _history_lengths(store: Store, table: str, fields: Sequence[str], rows: Rows, where: str) -> Rows:

@@ -1,4 +1,4 @@
-"""Windows: whole stretches of users' train events, every position of which has the next event, or its own, as its target."""
+"""Windows: whole stretches of users' train events. Each position has the next event or its own as target, or the user has all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embedkit.data.batch import Batch
+from embedkit.data.batch import Asks, Batch
 from embedkit.data.columns import ragged_ranges
 from embedkit.data.table import Rows
 from embedkit.errors import UsageError
@@ -18,28 +18,35 @@ if TYPE_CHECKING:
     from embedkit.data.store import Store
 
 
+WINDOWS: dict[str, Asks] = {"windows": "next", "sequences": "own", "users": "all"}
+"""``rows`` of a stream that draws users, and what its batches ask."""
+
+
 class Windows:
     """Makes batches with a ``window`` (see ``Batch.window``).
 
     A user's window is the last ``max_length + 1`` train events whose item is known; inputs are all but the last of them, targets all but
-    the first. With ``own`` targets it is the last ``max_length`` events, each of them input and target. Fields of the target's table, and
-    weights, have one row a position; all other fields one row a user, those of the last event.
+    the first. Where a position is asked for its own item, or the user for all items, it is the last ``max_length`` events, each of them
+    input and target. Fields of the target's table, and weights, have one row a position; all other fields one row a user, those of the
+    last event.
 
     Args:
         store: where the values come from.
         table: event table.
         fields: what a batch holds; the first event history among them is the window.
-        own: let each position's target be its own item.
+        asks: see ``Batch.asks``.
+        where: of the stream, for messages.
 
     Raises:
-        UsageError: the table is no event table, no history is among the fields, or the users' events are not strictly ordered.
+        UsageError: the table is no event table, no history is among the fields, or positions are asked and the users' events are not
+            strictly ordered.
     """
 
-    def __init__(self, store: Store, table: str, fields: Sequence[str], *, own: bool = False, where: str) -> None:
-        self._kind = "sequences" if own else "windows"
+    def __init__(self, store: Store, table: str, fields: Sequence[str], *, asks: Asks = "next", where: str) -> None:
+        self._kind = next(kind for kind, one in WINDOWS.items() if one == asks)
         if table not in store.events:
             raise UsageError(f"{where}: rows = '{self._kind}' needs an event table; set tables.{table}.user, or use rows = 'rows'")
-        self._own = own
+        self._asks, self._own = asks, asks != "next"
         self._store = store
         self._events = store.events[table]
         self._table = table
@@ -49,7 +56,8 @@ class Windows:
             raise UsageError(
                 f"{where}: rows = '{self._kind}' needs a history: a sequence field of table '{table}' in a tower that a loss reads"
             )
-        self._require_strict()
+        if asks != "all":
+            self._require_strict()
         self.window = self._histories[0]
         self._history = store.history(self.window)
         self.target = self._history.target
@@ -107,7 +115,7 @@ class Windows:
         columns = {name: self._store.history(name).at(inputs, in_offsets) for name in self._histories}
         rows = {**query.rows, **target.rows}
         labels, extras = self._weighed(query, events[asked])
-        return Batch({**columns, **query.columns, **target.columns}, rows, labels, extras, self.window, self._own)
+        return Batch({**columns, **query.columns, **target.columns}, rows, labels, extras, self.window, self._asks)
 
     def _weighed(self, query: Batch, targets: Rows) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Labels and extras of the users, with the weights of the target events in place of those of the last one."""

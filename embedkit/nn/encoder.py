@@ -130,7 +130,7 @@ class Encoder(Component, nn.Module):
 
     def _tokens(self, spec: FieldSpec, column: Column, view: View) -> Tokens:
         hide, hide_values = _masks(spec.name, column, view)
-        appends = self.appends_hidden(spec) and not view.batch.own_targets  # there, hidden values are in the row itself
+        appends = self.appends_hidden(spec) and view.batch.asks != "own"  # there, hidden values are in the row itself
         if appends:  # in all as many tokens as a row had in training
             column, hide_values = _last(column, hide_values, max(1, self.max_tokens(spec) - 1))
         if hide_values is not None and (view.fill == "drop" or not self.one_token_a_value(spec)):

@@ -22,21 +22,23 @@ def linear_cross_entropy(
     labels: Tensor,
     weights: Tensor,
     *,
+    rows: Tensor | None = None,
     scale: float = 1.0,
     bias: Tensor | None = None,
     bounded: bool = False,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """``sum_i w_i (log sum_j exp(s_ij) - s_i,label(i))`` with ``s_ij = scale <q_i, x_j> + bias_j``.
+    """``sum_n w_n (log sum_j exp(s_r(n),j) - s_r(n),label(n))`` with ``s_ij = scale <q_i, x_j> + bias_j``, for labels n of queries r(n).
 
     Logits are made a piece at a time and turned into gradients at once, so neither the forward nor the backward holds [N, M]; a table of
     at most 65,536 items takes three products, as many as the plain formula, a larger one five.
 
     Args:
-        queries: float32 [N, E].
+        queries: float32 [R, E].
         items: float32 [M, E].
-        labels: int64 [N], item of each query; any number where the weight is zero.
-        weights: float32 [N], what each query counts; no gradient.
+        labels: int64 [N], the item of each label; any of them where the weight is zero.
+        weights: float32 [N], what each label counts; no gradient.
+        rows: int64 [N], the query of each label; one label a query, in order, when left out. A query costs the same with many labels.
         scale: one over the temperature.
         bias: float32 [M], added to the logits of each item; no gradient; ``-inf`` takes an item out.
         bounded: vectors have at most unit length, so that logits cannot exceed ``scale``.
@@ -45,7 +47,7 @@ def linear_cross_entropy(
     Returns:
         Scalar float32 with gradients for queries and items.
     """
-    steps = (scale, bias, bounded and bias is None and scale <= _SAFE, precision)
+    steps = (rows, scale, bias, bounded and bias is None and scale <= _SAFE, precision)
     return cast(Tensor, _LinearCrossEntropy.apply(queries, items, labels, weights, *steps))  # type: ignore[no-untyped-call]
 
 
@@ -57,6 +59,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         items: Tensor,
         labels: Tensor,
         weights: Tensor,
+        rows: Tensor | None,
         scale: float,
         bias: Tensor | None,
         small: bool,
@@ -65,20 +68,26 @@ class _LinearCrossEntropy(torch.autograd.Function):
         table = _Table(items.detach().to(precision), None if bias is None else bias.to(precision), small)
         grad_queries, grad_items = torch.empty_like(queries), torch.zeros_like(items)
         sums = queries.new_empty(queries.shape[0])
+        total = weights if rows is None else torch.zeros_like(sums).index_add_(0, rows, weights)
         scaled = (queries.detach() * scale).to(precision)
         with torch.autocast(queries.device.type, enabled=False):
-            for rows in _pieces(queries.shape[0], table.rows_at_once):
-                part = _Part(table, scaled[rows])
-                sums[rows] = part.log_sums
-                grad_queries[rows] = part.mean_items(weights[rows] * scale)
-                part.add_to_items(grad_items, queries.detach()[rows] * (weights[rows] * scale).unsqueeze(1))
-        own = items.detach().index_select(0, labels)
-        positive = (queries.detach() * own).sum(1) * scale
+            for some in _pieces(queries.shape[0], table.rows_at_once):
+                part = _Part(table, scaled[some])
+                sums[some] = part.log_sums
+                grad_queries[some] = part.mean_items(total[some] * scale)
+                part.add_to_items(grad_items, queries.detach()[some] * (total[some] * scale).unsqueeze(1))
+        own, asking = items.detach().index_select(0, labels), queries.detach()
+        if rows is not None:
+            asking, sums = asking.index_select(0, rows), sums.index_select(0, rows)
+        positive = (asking * own).sum(1) * scale
         if bias is not None:
             positive = positive + bias.index_select(0, labels)
         pull = (weights * scale).unsqueeze(1)
-        grad_queries.addcmul_(own, pull, value=-1.0)
-        grad_items.index_add_(0, labels, queries.detach() * pull, alpha=-1.0)
+        if rows is None:
+            grad_queries.addcmul_(own, pull, value=-1.0)
+        else:
+            grad_queries.index_add_(0, rows, own * pull, alpha=-1.0)
+        grad_items.index_add_(0, labels, asking * pull, alpha=-1.0)
         ctx.save_for_backward(grad_queries, grad_items)
         return torch.where(weights == 0, 0.0, weights * (sums - positive)).sum()
 
@@ -86,7 +95,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Scale what the forward made."""
         queries, items = ctx.saved_tensors
-        return (queries * grads[0], items * grads[0], *(None,) * 6)
+        return (queries * grads[0], items * grads[0], *(None,) * 7)
 
 
 class _Table:

@@ -244,15 +244,15 @@ class Model(nn.Module):
 
     def _window(self, view: View, tower: str, fields: tuple[FieldSpec, ...]) -> str | None:
         window = view.batch.window
-        if window is None or all(field.name != window for field in fields):
+        if window is None or view.batch.asks == "all" or all(field.name != window for field in fields):
             return None
         trunk = self.trunk(tower)
-        if view.batch.own_targets and not (trunk.windows or trunk.sequences):
+        if view.batch.asks == "own" and not (trunk.windows or trunk.sequences):
             raise UsageError(
                 f"tower '{tower}': its trunk, as configured, cannot give a vector for each position of '{window}': "
                 'use a transformer with causal = false and pooling = "last", or a stream with rows = "events"'
             )
-        if not view.batch.own_targets and not trunk.windows:
+        if view.batch.asks == "next" and not trunk.windows:
             raise UsageError(
                 f"tower '{tower}': its trunk, as configured, cannot give a vector for each position of '{window}'; "
                 'use a causal trunk or a stream with rows = "events"'

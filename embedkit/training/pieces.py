@@ -83,7 +83,7 @@ def cut(view: View, names: list[str], rows: int) -> Iterator[View]:
             _of_rows(view.batch.rows, length, start, stop),
             _of_rows(view.batch.labels, length, start, stop),
             window=view.batch.window,
-            own_targets=view.batch.own_targets,
+            asks=view.batch.asks,
         )
         hidden = {name: mask[start:stop] for name, mask in view.hidden.items() if name in columns}
         values = {name: mask[inside[name]] for name, mask in view.hidden_values.items() if name in columns}

@@ -10,6 +10,7 @@ import torch
 
 from embedkit.config.model import StreamConfig, TrainConfig, ValidateConfig
 from embedkit.data.sampler import BatchSampler, Rows, SamplerContext
+from embedkit.data.windows import WINDOWS
 from embedkit.errors import UsageError, suggest
 from embedkit.training.compute import autocast_type, derive_seed, seeded
 from embedkit.training.schedule import Clock
@@ -149,7 +150,7 @@ def valid_loss(session: Session) -> float:
     for i, (name, stream) in enumerate(config.streams.items()):
         rows = _valid_rows(context, stream)
         if len(rows):
-            shown = stream.model_copy(update={"rows": "events"}) if stream.rows in ("windows", "sequences") else stream
+            shown = stream.model_copy(update={"rows": "events"}) if stream.rows in WINDOWS else stream
             size = min(shown.size, len(rows))
             sampler = InOrder(None, context=SamplerContext(_sample(rows, session), size, 0))
             loaders[name] = iter(Loader(context.store, shown, sampler, session.fields[name]))

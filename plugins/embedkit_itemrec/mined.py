@@ -50,7 +50,7 @@ class MinedSoftmax(PairLoss):
         """
         if world() > 1:
             raise UsageError("mined_softmax does not run on several processes: use sampled_softmax, or one process")
-        queries = step.run(self.view, self.config.query).embedding.float()
+        queries = self.queries(step)
         targets = step.run(self.view, self.config.target).embedding.float()
         rows = self.rows(step)
         scale = 1.0 / step.value(self.config.temperature)

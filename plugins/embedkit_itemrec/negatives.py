@@ -29,7 +29,7 @@ class NegativesLoss(PairLoss):
     def forward(self, step: Step) -> LossResult:
         """The weighted mean over the rows with a known target."""
         scale = 1.0 / step.value(self.config.temperature)
-        queries = step.run(self.view, self.config.query).embedding.float() * scale
+        queries = self.queries(step) * scale
         targets = step.run(self.view, self.config.target).embedding.float()
         others = step.run(self.config.negatives, self.config.target).embedding.float()
         rows, other_rows = self.rows(step), self.rows(step, self.config.negatives)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from embedkit.data.batch import Batch
@@ -16,7 +17,8 @@ from embedkit_itemrec.configs import PairConfig
 class PairLoss(Loss):
     """Base of losses that want each query near its target, a row of the target tower's table.
 
-    Works for rows of events ([B]) and for windows ([N] positions of B users), whose outputs are flat either way.
+    Works for rows of events ([B]) and for windows ([N] positions of B users), whose outputs are flat either way; and for users that are
+    asked for all of their items at once, who have N targets in all (the multinomial likelihood of Liang et al. 2018, arXiv 1802.05814).
 
     Args:
         config: its options.
@@ -63,8 +65,8 @@ class PairLoss(Loss):
     def rows(self, step: Step, view: str | None = None) -> Tensor:
         """The item row of each target, int64 [N]; -1 where there is none: those do not count.
 
-        Where every position of a window is asked for its own item (``rows = "sequences"``), only the hidden ones have a target: the
-        others have seen it.
+        Where a window is asked for its own items (``rows = "sequences"`` or ``"users"``), only the hidden ones are targets: the others
+        are seen.
 
         Raises:
             UsageError: the batches do not name rows of the target's table, or a window of own items hides none.
@@ -77,15 +79,29 @@ class PairLoss(Loss):
                 f"{self.name}: the batches of '{name}' do not say which row of table '{self.table}' each row belongs to: "
                 f"draw from '{self.table}' or from an events table that joins it"
             )
-        if seen.batch.window is None or not seen.batch.own_targets:
+        if seen.batch.window is None or seen.batch.asks == "next":
             return rows
         hidden = seen.hidden_values.get(seen.batch.window)
         if hidden is None:
             raise UsageError(
-                f"{self.name}: view '{name}' asks each position of '{seen.batch.window}' for an item that it shows: "
-                "hide some by the augmentation item_masking and name its view, or use rows = 'windows'"
+                f"{self.name}: view '{name}' asks for the items of '{seen.batch.window}' and shows them all: hide some by the augmentation "
+                f"{'item_masking' if seen.batch.asks == 'own' else 'value_dropout'} and name its view, or use rows = 'windows'"
             )
         return rows.masked_fill(~hidden, -1)
+
+    def asking(self, step: Step) -> Tensor | None:
+        """The query row that asks for each target, int64 [N], where a row asks for several; None where each asks for its own."""
+        batch = step.views[self.view].batch
+        if batch.window is None or batch.asks != "all":
+            return None
+        lengths = batch.columns[batch.window].lengths()
+        rows = torch.arange(len(lengths), device=lengths.device)
+        return torch.repeat_interleave(rows, lengths, output_size=batch.columns[batch.window].values.shape[0])
+
+    def queries(self, step: Step) -> Tensor:
+        """The query vector of each target, float32 [N, E]."""
+        found, asking = step.run(self.view, self.config.query).embedding.float(), self.asking(step)
+        return found if asking is None else found.index_select(0, asking)
 
     def weights(self, batch: Batch, known: Tensor) -> Tensor:
         """What each target counts, float32 [N]."""

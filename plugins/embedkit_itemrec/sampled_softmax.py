@@ -43,7 +43,7 @@ class SampledSoftmax(PairLoss):
 
     def forward(self, step: Step) -> LossResult:
         """The weighted mean over the rows with a known target. Rows of all processes are candidates (decision 16)."""
-        queries = step.run(self.view, self.config.query).embedding.float()
+        queries = self.queries(step)
         targets = step.run(self.view, self.config.target).embedding.float()
         rows = self.rows(step)
         batch = shards(rows.shape[0], rows.device)

@@ -16,8 +16,8 @@ class Softmax(PairLoss):
     """``-log softmax_j(<q_i, x_j> / temperature)`` at row i's target, j over all rows of the target's table (Klenitskiy and Vasilev 2023,
     arXiv 2309.07602: SASRec with full cross entropy).
 
-    Rows whose target is unknown (-1), or no candidate, do not count. The target tower runs over its whole table once a step; logits are
-    never held whole.
+    Rows whose target is unknown (-1), or no candidate, do not count. A row with several targets costs one row of logits. The target tower
+    runs over its whole table once a step; logits are never held whole.
     """
 
     name = "softmax"
@@ -48,6 +48,7 @@ class Softmax(PairLoss):
             items,
             labels,
             weights,
+            rows=self.asking(step),
             scale=1.0 / step.value(self.config.temperature),
             bias=self._bias,
             bounded=found.normalized and asked.normalized,
