@@ -2,7 +2,7 @@
 
 Without an output (``next_item.py``): for each line on standard input, a number of batches, it trains on as many and answers with one line
 of JSON: seconds and the last loss. With one (``docs/studies/sequences/rival.py``): it trains to the end, a line of JSON an epoch, and
-writes the rank of each user's test item to that .npz file.
+writes the rank of each user's test item to that .npz file. Stopped between two epochs, it goes on from the state beside that file.
 """
 
 import json
@@ -113,20 +113,31 @@ def ndcg(rank, k=10):
 def fit(model, loaders, optimizer, out, patience, epochs):
     """Train until validation NDCG@10 has not risen for ``patience`` epochs, and rank the test items with the best weights."""
     train, valid, test = loaders
-    best, kept, waited, seconds = -1.0, None, 0, 0.0
-    for epoch in range(1, epochs + 1):
+    state, beside = Path(f"{out}.state"), Path(f"{out}.state.new")
+    told = {"best": -1.0, "kept": None, "waited": 0, "seconds": 0.0, "total": 0.0, "epoch": 0}
+    if state.exists():
+        found = torch.load(state, weights_only=True)
+        model.load_state_dict(found["model"])
+        optimizer.load_state_dict(found["optimizer"])
+        torch.set_rng_state(found["random"])
+        told = found["told"]
+    before = told["total"]
+    while told["epoch"] < epochs and told["waited"] < patience:
         start = time.perf_counter()
         loss = [step(model, optimizer, batch) for batch in train][-1]
-        seconds += time.perf_counter() - start
+        told["seconds"] += time.perf_counter() - start
+        told["epoch"] += 1
         value = ndcg(ranks(model, valid)[1])
-        total = time.perf_counter() - BEGAN
-        print(json.dumps({"epoch": epoch, "train_seconds": seconds, "seconds": total, "loss": loss, "ndcg@10": value}), flush=True)
-        waited = 0 if value > best else waited + 1
-        if value > best:
-            best, kept = value, {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        if waited >= patience:
-            break
-    model.load_state_dict(kept)
+        told["waited"] = 0 if value > told["best"] else told["waited"] + 1
+        if value > told["best"]:
+            told["best"], told["kept"] = value, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        told["total"] = before + time.perf_counter() - BEGAN
+        line = {"epoch": told["epoch"], "train_seconds": told["seconds"], "seconds": told["total"], "loss": loss, "ndcg@10": value}
+        print(json.dumps(line), flush=True)
+        random = torch.get_rng_state()
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "random": random, "told": told}, beside)
+        beside.replace(state)
+    model.load_state_dict(told["kept"])
     user, rank = ranks(model, test)
     np.savez(out, user=user.astype(str), rank=rank)
 

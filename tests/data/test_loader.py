@@ -253,6 +253,19 @@ def test_the_weights_of_windows_are_those_of_the_target_events(tmp_path):
     assert rows.labels["importance"].tolist() == [float(e + 1) for e in rows.rows["events"]]
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_users_are_asked_for_all_of_their_items(tmp_path, ordered):
+    store = event_store(tmp_path, **({} if ordered else {"position": None}))
+    batch = next(iter(make(store, table="events", rows="users", size=2, fields=("id", "price", "age", "history"))))
+    assert (batch.window, batch.asks) == ("history", "all")
+    codes, told = store.codecs.codes["item"], batch.columns["history"]
+    for b, (start, stop) in enumerate(zip(told.offsets[:-1].tolist(), told.offsets[1:].tolist(), strict=True)):
+        asked = ["abcd"[row] for row in batch.rows["items"][start:stop].tolist()]
+        assert told.values[start:stop].tolist() == [codes[name] for name in asked]
+        assert sorted(asked) == {50.0: ["a", "d"], 40.0: ["a", "b"]}[batch.columns["age"].values[b].item()] or not ordered  # the last two
+    assert len(batch.columns["price"]) == len(told.values) == 4
+
+
 def test_windows_need_a_strict_order_and_a_history(tmp_path):
     fields = ("id", "history")
     store = event_store(tmp_path, position=None, time="hour")

@@ -44,6 +44,20 @@ def test_value_and_gradients_are_those_of_the_plain_formula(monkeypatch, block, 
     torch.testing.assert_close(found_x, 2 * want_x, rtol=1e-4, atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("budget", [1 << 24, 1])
+def test_a_query_may_have_many_labels(monkeypatch, budget):
+    monkeypatch.setitem(module._BUDGET, "cpu", budget)
+    q, x, labels, weights = draw()
+    q = q.detach()[:5].requires_grad_()
+    rows = torch.randint(0, 4, (37,), generator=torch.Generator().manual_seed(2))  # the last query has none
+    bias = torch.randn(len(x), generator=torch.Generator().manual_seed(1))
+    want = plain(q[rows], x, labels, weights, 14.0, bias)
+    found = linear_cross_entropy(q, x, labels, weights, rows=rows, scale=14.0, bias=bias)
+    torch.testing.assert_close(found, want, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(torch.autograd.grad(found, (q, x)), torch.autograd.grad(want, (q, x)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_half_precision_is_near(monkeypatch):
     q, x, labels, weights = draw(n=200, m=400, e=32)
     want = plain(q, x, labels, weights, 14.0, None)

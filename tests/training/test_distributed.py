@@ -90,6 +90,10 @@ def run_files(shop):
     catalogue["model"]["trunks"]["item"] = {"use": "mlp"}
     catalogue["stages"][0] |= {"optimizer": {"use": "sgd", "lr": 0.05}, "table_optimizer": {"use": "sgd", "lr": 0.05}}
     catalogue["stages"][0]["losses"][0] = {"use": "softmax", "query": "user", "target": "item", "temperature": 0.2}
+    users = copy.deepcopy(catalogue)
+    users["stages"][0]["streams"]["main"] |= {"rows": "users"}
+    users["stages"][0]["views"].append({"use": "value_dropout", "of": "main", "makes": ["part"], "fields": ["history"], "share": 1.0})
+    users["stages"][0]["losses"][0] |= {"view": "part"}
     staged = shop.run_file(**exact)
     staged["stages"][0]["views"][0]["value_dropout"] = 0.0
     staged["stages"].insert(0, {"use": "noise"})
@@ -98,7 +102,16 @@ def run_files(shop):
     wrong, bug = (shop.run_file(steps=6) for _ in range(2))
     wrong["stages"][0]["losses"].append({"use": "fail"})
     bug["stages"][0]["losses"].append({"use": "fail", "bug": True})
-    return {"events": events, "windows": windows, "catalogue": catalogue, "staged": staged, "dropout": dropout, "wrong": wrong, "bug": bug}
+    return {
+        "events": events,
+        "windows": windows,
+        "catalogue": catalogue,
+        "users": users,
+        "staged": staged,
+        "dropout": dropout,
+        "wrong": wrong,
+        "bug": bug,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +139,7 @@ def bundle_of(folder):
     return load_file(run / "bundle" / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", ["events", "windows", "catalogue", "staged"])
+@pytest.mark.parametrize("name", ["events", "windows", "catalogue", "users", "staged"])
 def test_the_weights_are_those_of_one_process(two, name):
     shop, ends = two
     assert [end[name]["ended"] for end in ends] == ["finished", "finished"]

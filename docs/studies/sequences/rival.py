@@ -5,7 +5,8 @@
 
 The two train one after the other with as many threads. RecBole has its default options but for width, depth, heads and length, which are
 ours, and cross-entropy over all items. Both stop when validation NDCG@10 has not risen for three epochs. Both are ranked alike: what a user
-has taken is left out, ties are broken at random. Writes ``rival.md``, and ``rival.jsonl`` with what RecBole said, a line an epoch.
+has taken is left out, ties are broken at random. Writes ``rival.md``, and ``ours.jsonl`` and ``rival.jsonl`` with a line an epoch. What is
+done is not repeated, and RecBole goes on after the last epoch that it finished.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -27,6 +29,7 @@ import embedkit
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
+from embedkit.runs import list_runs
 
 ROOT = Path(__file__).resolve().parents[3]
 INTERPRETER = Path(os.environ.get("EMBEDKIT_RECBOLE_PYTHON", ROOT / ".venv-recbole" / "bin" / "python"))
@@ -43,7 +46,7 @@ def theirs(data: Path, out: Path, width: int, threads: int, seed: int) -> tuple[
         columns = {name: events[f"{name}_id"].to_numpy() for name in ("user", "item")} | {"position": events["position"].to_numpy()}
         np.savez(out / "events.npz", **columns, width=width, seed=seed, patience=PATIENCE, epochs=EPOCHS)
         command = [str(INTERPRETER), "-W", "ignore", str(SCRIPT), str(out / "events.npz"), str(threads), str(ranks)]
-        with said.open("w") as file, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with said.open("a") as file, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in filter(lambda line: line.startswith("{"), process.stdout):
                 print(line, end="", flush=True)
@@ -59,15 +62,24 @@ def theirs(data: Path, out: Path, width: int, threads: int, seed: int) -> tuple[
 
 def ours(data: Path, out: Path, width: int, threads: int, seed: int) -> tuple[list[dict[str, Any]], Floats]:
     """The same of embedkit's starter run file at that width; seconds count from the start, tables and vocabularies included."""
+    told = out / "ours.jsonl"
+    if not told.exists():
+        atomic_write(told, "".join(json.dumps(line) + "\n" for line in _train(data, out, width, threads, seed)))
+    (run,) = list_runs(out / "runs")
+    frame = pl.read_parquet(run.queries("test")).filter(pl.col("model") == "model").sort(pl.col("query").cast(pl.String))
+    return [json.loads(line) for line in told.read_text().splitlines()], frame.select(METRICS).to_numpy()
+
+
+def _train(data: Path, out: Path, width: int, threads: int, seed: int) -> list[dict[str, Any]]:
+    """A line an epoch."""
+    shutil.rmtree(out / "runs", ignore_errors=True)
     changes = [f"model.dim={width}", f"compute.threads={threads}", f'stages.0.validate={{ metric = "ndcg@10", patience = {PATIENCE} }}']
     began, clock = datetime.now(UTC), time.perf_counter()
     result = embedkit.train(data / "run.toml", out / "runs", overrides=[*changes, f"stages.0.epochs={EPOCHS}"], seed=seed, log=print)
     print(f"embedkit: {time.perf_counter() - clock:.1f} s in all")
     records = [line for line in map(json.loads, result.folder.metrics.read_text().splitlines()) if line["kind"] == "valid"]
-    frame = pl.read_parquet(result.folder.queries("test")).filter(pl.col("model") == "model").sort(pl.col("query").cast(pl.String))
     seconds = [(datetime.fromisoformat(line["time"]) - began).total_seconds() for line in records]
-    said = [{"epoch": r["epoch"], "seconds": s, "ndcg@10": r["value"]} for r, s in zip(records, seconds, strict=True)]
-    return said, frame.select(METRICS).to_numpy()
+    return [{"epoch": r["epoch"], "seconds": s, "ndcg@10": r["value"]} for r, s in zip(records, seconds, strict=True)]
 
 
 def reached(said: Sequence[dict[str, Any]], quality: float) -> dict[str, Any] | None:

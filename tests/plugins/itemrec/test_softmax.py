@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 
 import embedkit
 from embedkit.bundle import load_bundle
+from embedkit.data.columns import Column
 from embedkit.errors import UsageError
 from embedkit.host import Host
 from embedkit.launch import prepare
@@ -191,7 +193,7 @@ def test_a_masked_item_model_tells_what_comes_next(shop, positions):
 def test_positions_that_show_their_item_are_not_asked_for_it(shop):
     run = masked(RUN)
     run["stages"][0]["losses"][0]["view"] = "main"
-    with pytest.raises(UsageError, match="asks each position of 'history' for an item that it shows"):
+    with pytest.raises(UsageError, match="asks for the items of 'history' and shows them all: hide some by the augmentation item_masking"):
         trained(shop, run)
 
 
@@ -204,6 +206,79 @@ def test_losses_with_drawn_negatives_learn_what_comes_next(shop, loss, sampler):
     stage["epochs"] = 30
     stage["losses"] = [{"use": loss, "query": "user", "target": "item", "negatives": "others", "temperature": 0.1}]
     assert trained(shop, run).metrics["recall@5"] > 0.2
+
+
+def asked_for_all(loss="softmax", **options):
+    """A model of the set of a user's items: one vector a user, all hidden items at once. No order is declared."""
+    run = copy.deepcopy(RUN)
+    del run["tables"]["events"]["position"]
+    run["tables"]["events"]["split"] = {"by": "hash", "key": ["user", "position"], "valid": 0.1, "test": 0.2}
+    run["fields"]["history"]["max_length"] = 20
+    run["model"] |= {"encoders": [{"use": "embedding", "fields": ["item_id", "history"], "pool_sequences": True}], "trunk": {"use": "mean"}}
+    run["model"].pop("trunks")
+    stage = run["stages"][0]
+    stage["streams"] = {
+        "main": {"table": "events", "rows": "users", "size": 8},
+        "others": {"table": "items", "sampler": "uniform", "size": 32},
+    }
+    stage["views"] = [{"use": "value_dropout", "of": "main", "makes": ["part"], "fields": ["history"], "share": 0.5}]
+    stage["losses"] = [{"use": loss, "view": "part", "query": "user", "target": "item", "temperature": 0.1, **options}]
+    stage["epochs"] = 20
+    return run
+
+
+@pytest.fixture
+def tastes(shop):
+    """Each user takes ten times one of eight items of a kind."""
+    rng = np.random.default_rng(0)
+    user, position = np.repeat(np.arange(USERS), 10), np.tile(np.arange(10), USERS)
+    item = rng.integers(0, ITEMS // 5, len(user)) * 5 + user % 5
+    pl.DataFrame({"user": user, "position": position, "item_id": [f"i{i}" for i in item]}).write_parquet(shop / "events.parquet")
+    return shop
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        ("softmax", {}),
+        ("sampled_softmax", {}),
+        ("gbce", {"negatives": "others"}),
+        ("bpr", {"negatives": "others"}),
+        ("mined_softmax", {"negatives": "others", "every": 8, "depth": 20}),
+    ],
+)
+def test_users_asked_for_all_hidden_items_learn_their_taste(tastes, loss, options):
+    run = asked_for_all(loss, **options)
+    if "negatives" not in options:
+        del run["stages"][0]["streams"]["others"]
+    assert trained(tastes, run).metrics["recall@5"] > 0.45  # 5 of 40 would be 0.125, 5 of the right 8 about 0.6
+
+
+def test_many_targets_of_a_user_are_as_many_queries(shop):
+    step = PlainStep(Softmax(SoftmaxConfig(query="user", target="item"), context=loss_context()).needs)
+    batch = step.views["main"].batch
+    told = Column(torch.zeros(6, dtype=torch.int64), torch.tensor([0, 1, 1, 4, 4, 6, 6]))
+    hidden = torch.tensor([True, True, False, True, True, True])
+    view = replace(
+        step.views["main"], batch=replace(batch, columns={"history": told}, window="history", asks="all"), hidden_values={"history": hidden}
+    )
+    step.views["main"] = view
+    rows = torch.tensor([0, 2, 2, 4, 4, 2])
+    asking = torch.tensor([0, 2, 2, 2, 4, 4])
+    items, queries = step.run("*", "item").embedding, step.run("main", "user").embedding
+    loss = Softmax(SoftmaxConfig(query="user", target="item", temperature=0.2), context=loss_context())
+    targets = batch.rows["items"][rows]
+    step.views["main"] = replace(view, batch=replace(view.batch, rows={"items": targets}))
+    want = F.cross_entropy((queries[asking] @ items.T / 0.2)[hidden], targets[hidden])
+    torch.testing.assert_close(loss(step).loss, want)
+
+
+def test_users_who_hide_nothing_are_refused(tastes):
+    run = asked_for_all()
+    del run["stages"][0]["streams"]["others"], run["stages"][0]["views"]
+    run["stages"][0]["losses"][0]["view"] = "main"
+    with pytest.raises(UsageError, match="asks for the items of 'history' and shows them all: hide some by the augmentation value_dropout"):
+        trained(tastes, run)
 
 
 @pytest.mark.parametrize("trunk", [{"use": "gru"}, {"use": "transformer", "layers": 1, "positions": "rotary"}])
