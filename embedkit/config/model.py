@@ -221,6 +221,9 @@ class LossUse(Use):
     """Name in the log; the loss's registered name when left out."""
     weight: Scheduled = 1.0
     """Factor in the sum of losses."""
+    prefix_weights: list[Annotated[float, Field(ge=0)]] | None = None
+    """Where its towers nest widths: what each width counts in the loss's mean over them, ascending (c_m of Kusupati et al. 2022); all
+    alike when left out. More for the whole width costs the narrow ones, and the other way round."""
 
 
 class ValidateConfig(Config):

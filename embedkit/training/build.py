@@ -89,7 +89,8 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
             raise UsageError(f"{at}.name: another loss is called '{name}' too; give one of them another name")
         names.add(name)
         _check_needs(loss, use, config, context, at)
-        found.append(WeightedLoss(name, loss.to(context.device), use.weight, common_prefixes(loss, model.prefixes)))
+        prefixes = common_prefixes(loss, model.prefixes)
+        found.append(WeightedLoss(name, loss.to(context.device), use.weight, prefixes, _prefix_weights(loss, use, prefixes, at)))
     return found
 
 
@@ -118,6 +119,23 @@ def _check_needs(loss: Loss, use: LossUse, config: TrainConfig, context: StageCo
         if label not in labels:
             there = ", ".join(sorted(labels)) or "none"
             raise UsageError(f"{at}: loss '{use.use}' needs label '{label}', which no field with role 'label' is; there are {there}")
+
+
+def _prefix_weights(loss: Loss, use: LossUse, prefixes: tuple[int, ...], at: str) -> tuple[float, ...] | None:
+    """What each nested width counts; None for all alike."""
+    weights = use.prefix_weights
+    if weights is None:
+        return None
+    if not loss.per_prefix or len(prefixes) < 2:
+        raise UsageError(
+            f"{at}.prefix_weights: the towers of '{use.use}' nest no widths that it learns; leave it out, or give them the head matryoshka"
+        )
+    if len(weights) != len(prefixes) or not sum(weights):
+        raise UsageError(
+            f"{at}.prefix_weights: found {weights}, but its towers nest the widths {', '.join(map(str, prefixes))}: "
+            "give a number of at least 0 for each of them, not all zero"
+        )
+    return tuple(weights)
 
 
 def common_prefixes(loss: Loss, prefixes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

@@ -26,12 +26,14 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class WeightedLoss:
-    """A loss of a stage: its name in the log, its weight, and the prefixes that its towers share (ascending, the last one whole)."""
+    """A loss of a stage: its name in the log, its weight, the prefixes that its towers share (ascending, the last one whole), and what each
+    of these counts (None: all alike)."""
 
     name: str
     loss: Loss
     weight: float | Schedule
     prefixes: tuple[int, ...] = ()
+    prefix_weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,10 +256,12 @@ def key_of(need: Forward) -> Key:
 
 
 def _over_prefixes(weighted: WeightedLoss, step: StepView) -> LossResult:
-    """The loss, or its mean over the prefixes with equal weights (MRL, Kusupati et al. 2022). Parts and kept tensors: the whole width's."""
+    """The loss, or its weighted mean over the prefixes (MRL, Kusupati et al. 2022). Parts and kept tensors: the whole width's."""
     if not weighted.loss.per_prefix or len(weighted.prefixes) < 2:
         whole: LossResult = weighted.loss(step)
         return whole
     results = [weighted.loss(step.narrow(dim)) for dim in weighted.prefixes]
-    mean = torch.stack([result.loss for result in results]).mean()
+    losses = torch.stack([result.loss for result in results])
+    weights = None if weighted.prefix_weights is None else losses.new_tensor(weighted.prefix_weights)
+    mean = losses.mean() if weights is None else losses @ (weights / weights.sum())
     return LossResult(mean, results[-1].parts, results[-1].keep)

@@ -298,6 +298,14 @@ def test_a_loss_that_is_no_number_is_told(shop):
         ({"freeze": ["encodrs.*"]}, r"freeze: 'encodrs\.\*' names no parameter"),
         ({"losses": [{"use": "sampled_softmax", "query": "user", "target": "item"}]}, "no loss looks at stream 'ssl'"),
         ({"freeze": ["*"]}, "leaves no parameter to train"),
+        (
+            {"losses": [{"use": "sampled_softmax", "query": "user", "target": "item", "prefix_weights": [1.0, 0.5, 1.0]}]},
+            r"losses\.0\.prefix_weights: found \[1\.0, 0\.5, 1\.0\], but its towers nest the widths 8, 16",
+        ),
+        (
+            {"losses": [{"use": "info_nce", "tower": "item", "views": ["a", "b"], "projector": [8], "prefix_weights": [1.0, 1.0]}]},
+            "nest no widths that it learns",
+        ),
     ],
 )
 def test_mistakes_in_a_stage_are_told(shop, stage, message):

@@ -70,8 +70,9 @@ CLAIMS = (
 )
 
 
-def arms(spec: ModelSpec, narrow: bool) -> list[Arm]:
-    """What is trained. All arms have the run file's model under one linear map a tower, with its bias or without."""
+def arms(spec: ModelSpec, narrow: bool, weights: Sequence[float] | None) -> list[Arm]:
+    """What is trained. All arms have the run file's model under one linear map a tower, with its bias or without. ``weights``: what each
+    nested width counts, ascending."""
     if spec.dim % SHARES[-1]:
         raise UsageError(f"model.dim is {spec.dim}, and the study cuts it into {SHARES[-1]} parts; --set model.dim to a multiple of that")
     widths = tuple(spec.dim // share for share in SHARES)
@@ -83,9 +84,10 @@ def arms(spec: ModelSpec, narrow: bool) -> list[Arm]:
             found.append(f'model.heads.{tower}={{ use = "{use}", {size}, bias = {str(bias).lower()} }}')
         return tuple(found)
 
+    weighed = () if weights is None else (f"stages.0.losses.0.prefix_weights={list(weights)}",)
     nested = heads("matryoshka", f"dims = {sorted(widths)}")
     found = [
-        Arm("matryoshka", (*nested, "evaluate.0.prefixes=true"), widths),
+        Arm("matryoshka", (*nested, *weighed, "evaluate.0.prefixes=true"), widths),
         Arm("full", heads("linear", f"dim = {widths[0]}"), widths),
         *(Arm(f"small-{width}", heads("linear", f"dim = {width}"), (width,)) for width in widths[1:]),
     ]
@@ -97,15 +99,15 @@ def arms(spec: ModelSpec, narrow: bool) -> list[Arm]:
 class Study:
     """Runs by arm and seed, and what is known of each."""
 
-    def __init__(self, run: Path, out: Path, changes: Sequence[str], threads: int) -> None:
+    def __init__(self, run: Path, out: Path, changes: Sequence[str], threads: int, weights: Sequence[float] | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.run, self.out, self.host = run, out, Host.load()
         self.changes = ["evaluate.0.baselines=[]", "evaluate.0.slices=[]", f"compute.threads={threads}", *changes]
         self.path = out / "results.json"
-        self.results: dict[str, Any] = {"run": run.read_text(), "set": self.changes, "runs": {}}
+        self.results: dict[str, Any] = {"run": run.read_text(), "set": self.changes, "prefix_weights": weights, "runs": {}}
         if self.path.exists():
             found = json.loads(self.path.read_text())
-            if any(found[key] != self.results[key] for key in ("run", "set")):
+            if any(found.get(key) != self.results[key] for key in ("run", "set", "prefix_weights")):
                 raise UsageError(f"{self.path}: is of another run file or other options; give another --out or the same options")
             self.results = found
 
@@ -248,8 +250,8 @@ def _width(width: int, share: int) -> str:
 
 def study(options: argparse.Namespace) -> str:
     """Train what is missing, measure, and write the report."""
-    runs = Study(options.run, options.out, options.set, options.threads)
-    found = arms(runs.spec(), options.narrow)
+    runs = Study(options.run, options.out, options.set, options.threads, options.prefix_weights)
+    found = arms(runs.spec(), options.narrow, options.prefix_weights)
     for seed in range(options.seeds):
         for arm in found:
             runs.train(arm, seed)
@@ -265,6 +267,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--narrow", action="store_true", help="also train small models whose tables and trunk are as narrow as the vectors")
+    parser.add_argument(
+        "--prefix-weights", type=float, nargs=len(SHARES), help="what each nested width counts, ascending; all alike by default"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change every arm, such as stages.0.epochs=1")
     options = parser.parse_args()
