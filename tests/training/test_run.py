@@ -291,6 +291,10 @@ def test_a_loss_that_is_no_number_is_told(shop):
         shop.train(optimizer={"use": "sgd", "lr": 1e30}, clip=None, steps=40)
 
 
+PAIRS = {"use": "sampled_softmax", "query": "user", "target": "item"}
+VIEWS = {"use": "info_nce", "tower": "item", "views": ["a", "b"]}
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
@@ -299,11 +303,11 @@ def test_a_loss_that_is_no_number_is_told(shop):
         ({"losses": [{"use": "sampled_softmax", "query": "user", "target": "item"}]}, "no loss looks at stream 'ssl'"),
         ({"freeze": ["*"]}, "leaves no parameter to train"),
         (
-            {"losses": [{"use": "sampled_softmax", "query": "user", "target": "item", "prefix_weights": [1.0, 0.5, 1.0]}]},
+            {"losses": [PAIRS | {"prefix_weights": [1.0, 0.5, 1.0]}, VIEWS]},
             r"losses\.0\.prefix_weights: found \[1\.0, 0\.5, 1\.0\], but its towers nest the widths 8, 16",
         ),
         (
-            {"losses": [{"use": "info_nce", "tower": "item", "views": ["a", "b"], "projector": [8], "prefix_weights": [1.0, 1.0]}]},
+            {"losses": [PAIRS, VIEWS | {"projector": [8], "prefix_weights": [1.0, 1.0]}]},
             "nest no widths that it learns",
         ),
     ],
