@@ -172,7 +172,8 @@ def _losses(resolver: Resolver, config: TrainConfig, views: list[str], at: str) 
         if name in taken:
             resolver.problems.add(f"{at}.losses.{i}.name", f"loss {taken[name]} is called '{name}' too; give one of them another name")
         taken.setdefault(name, i)
-        losses.append(loss if part is None else LossUse(use=part.entry.qualified, name=name, weight=loss.weight, **written(part)))
+        beside = {key: getattr(loss, key) for key in LossUse.model_fields} | {"name": name}
+        losses.append(loss if part is None else LossUse(**beside | {"use": part.entry.qualified}, **written(part)))
     return losses
 
 
