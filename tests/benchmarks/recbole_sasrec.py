@@ -47,6 +47,7 @@ def prepared(events, root):
             "n_heads": 2,
             "loss_type": "CE",
             "train_neg_sample_args": None,
+            **({"train_batch_size": int(events["batch"])} if "batch" in events else {}),
             "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"},
             "use_gpu": False,
             "show_progress": False,

@@ -4,7 +4,8 @@
     python docs/studies/sequences/rival.py data/amazon_beauty --out study --threads 2
 
 The two train one after the other with as many threads. RecBole has its default options but for width, depth, heads and length, which are
-ours, and cross-entropy over all items. Both stop when validation NDCG@10 has not risen for three epochs. Both are ranked alike: what a user
+ours, cross-entropy over all items, and batches of 256 rows: with its default of 2,048 it has a validation NDCG@10 of 0.011 after two epochs
+on Beauty and would need hours. Both stop when validation NDCG@10 has not risen for three epochs. Both are ranked alike: what a user
 has taken is left out, ties are broken at random. Writes ``rival.md``, and ``ours.jsonl`` and ``rival.jsonl`` with a line an epoch. What is
 done is not repeated, and RecBole goes on after the last epoch that it finished.
 """
@@ -35,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[3]
 INTERPRETER = Path(os.environ.get("EMBEDKIT_RECBOLE_PYTHON", ROOT / ".venv-recbole" / "bin" / "python"))
 SCRIPT = ROOT / "tests" / "benchmarks" / "recbole_sasrec.py"
 METRICS = ("ndcg@10", "recall@10")
-PATIENCE, EPOCHS = 3, 50
+PATIENCE, EPOCHS, BATCH = 3, 50, 256
 
 
 def theirs(data: Path, out: Path, width: int, threads: int, seed: int) -> tuple[list[dict[str, Any]], Floats]:
@@ -44,7 +45,7 @@ def theirs(data: Path, out: Path, width: int, threads: int, seed: int) -> tuple[
     if not ranks.exists():
         events = pl.read_parquet(data / "interactions.parquet")
         columns = {name: events[f"{name}_id"].to_numpy() for name in ("user", "item")} | {"position": events["position"].to_numpy()}
-        np.savez(out / "events.npz", **columns, width=width, seed=seed, patience=PATIENCE, epochs=EPOCHS)
+        np.savez(out / "events.npz", **columns, width=width, seed=seed, patience=PATIENCE, epochs=EPOCHS, batch=BATCH)
         command = [str(INTERPRETER), "-W", "ignore", str(SCRIPT), str(out / "events.npz"), str(threads), str(ranks)]
         with said.open("a") as file, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
