@@ -57,7 +57,7 @@ def test_every_column_that_says_something_is_a_feature(host, tmp_path):
     [
         {"words": [f"some words of {n} and {n * 7 % 31}" for n in range(200)]},
         {"several": [[f"a{n % 5}", f"b{n % 3}"] for n in range(200)]},
-        {f"column_{k}": [float(n * k % 17) for n in range(200)] for k in range(60)},
+        {f"column_{k}": [float(n * (k + 1) % 101) for n in range(200)] for k in range(60)},
     ],
     ids=["texts", "lists", "many columns"],
 )

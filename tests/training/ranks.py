@@ -51,7 +51,7 @@ def interrupted(name, file, plugin):
 def main(folder):
     plugin = str(folder / "acme.py")
     found = {}
-    for name in ("events", "windows", "catalogue", "staged"):
+    for name in ("events", "windows", "catalogue", "users", "staged"):
         found[name] = run(name, folder / f"{name}.toml", plugin)
     found["whole"] = run("whole", folder / "dropout.toml", plugin)
     found["stopped"] = interrupted("stopped", folder / "dropout.toml", plugin)

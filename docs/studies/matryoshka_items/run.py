@@ -70,7 +70,7 @@ CLAIMS = (
 )
 
 
-def arms(spec: ModelSpec, narrow: bool, weights: Sequence[float] | None) -> list[Arm]:
+def arms(spec: ModelSpec, narrow: bool, weights: Sequence[float] | None = None) -> list[Arm]:
     """What is trained. All arms have the run file's model under one linear map a tower, with its bias or without. ``weights``: what each
     nested width counts, ascending."""
     if spec.dim % SHARES[-1]:
@@ -99,7 +99,7 @@ def arms(spec: ModelSpec, narrow: bool, weights: Sequence[float] | None) -> list
 class Study:
     """Runs by arm and seed, and what is known of each."""
 
-    def __init__(self, run: Path, out: Path, changes: Sequence[str], threads: int, weights: Sequence[float] | None) -> None:
+    def __init__(self, run: Path, out: Path, changes: Sequence[str], threads: int, weights: Sequence[float] | None = None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.run, self.out, self.host = run, out, Host.load()
         self.changes = ["evaluate.0.baselines=[]", "evaluate.0.slices=[]", f"compute.threads={threads}", *changes]
