@@ -215,8 +215,7 @@ def make_loader(
 
 
 def _windows(store: Store, stream: StreamConfig, fields: Sequence[str], where: str) -> Windows | None:
-    asks = WINDOWS.get(stream.rows)
-    return None if asks is None else Windows(store, stream.table, fields, asks=asks, where=where)
+    return Windows(store, stream.table, fields, rows=stream.rows, where=where) if stream.rows in WINDOWS else None
 
 
 def _history_lengths(store: Store, table: str, fields: Sequence[str], rows: Rows, where: str) -> Rows:

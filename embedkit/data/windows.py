@@ -34,7 +34,7 @@ class Windows:
         store: where the values come from.
         table: event table.
         fields: what a batch holds; the first event history among them is the window.
-        asks: see ``Batch.asks``.
+        rows: of the stream, one of ``WINDOWS``.
         where: of the stream, for messages.
 
     Raises:
@@ -42,11 +42,11 @@ class Windows:
             strictly ordered.
     """
 
-    def __init__(self, store: Store, table: str, fields: Sequence[str], *, asks: Asks = "next", where: str) -> None:
-        self._kind = next(kind for kind, one in WINDOWS.items() if one == asks)
+    def __init__(self, store: Store, table: str, fields: Sequence[str], *, rows: str = "windows", where: str) -> None:
+        self._kind, self._asks = rows, WINDOWS[rows]
         if table not in store.events:
             raise UsageError(f"{where}: rows = '{self._kind}' needs an event table; set tables.{table}.user, or use rows = 'rows'")
-        self._asks, self._own = asks, asks != "next"
+        self._own = self._asks != "next"
         self._store = store
         self._events = store.events[table]
         self._table = table
@@ -56,7 +56,7 @@ class Windows:
             raise UsageError(
                 f"{where}: rows = '{self._kind}' needs a history: a sequence field of table '{table}' in a tower that a loss reads"
             )
-        if asks != "all":
+        if self._asks != "all":
             self._require_strict()
         self.window = self._histories[0]
         self._history = store.history(self.window)

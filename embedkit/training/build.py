@@ -90,7 +90,7 @@ def build_losses(config: TrainConfig, context: StageContext, *, where: str) -> l
         names.add(name)
         _check_needs(loss, use, config, context, at)
         prefixes = common_prefixes(loss, model.prefixes)
-        found.append(WeightedLoss(name, loss.to(context.device), use.weight, prefixes, _prefix_weights(loss, use, prefixes, at)))
+        found.append(WeightedLoss(name, loss.to(context.device), use.weight, prefixes, _prefix_shares(loss, use, prefixes, at)))
     return found
 
 
@@ -121,8 +121,8 @@ def _check_needs(loss: Loss, use: LossUse, config: TrainConfig, context: StageCo
             raise UsageError(f"{at}: loss '{use.use}' needs label '{label}', which no field with role 'label' is; there are {there}")
 
 
-def _prefix_weights(loss: Loss, use: LossUse, prefixes: tuple[int, ...], at: str) -> tuple[float, ...] | None:
-    """What each nested width counts; None for all alike."""
+def _prefix_shares(loss: Loss, use: LossUse, prefixes: tuple[int, ...], at: str) -> tuple[float, ...] | None:
+    """The share of each nested width in the loss; None for all alike."""
     weights = use.prefix_weights
     if weights is None:
         return None
@@ -130,12 +130,13 @@ def _prefix_weights(loss: Loss, use: LossUse, prefixes: tuple[int, ...], at: str
         raise UsageError(
             f"{at}.prefix_weights: the towers of '{use.use}' nest no widths that it learns; leave it out, or give them the head matryoshka"
         )
-    if len(weights) != len(prefixes) or not sum(weights):
+    whole = sum(weights)
+    if len(weights) != len(prefixes) or not whole:
         raise UsageError(
             f"{at}.prefix_weights: found {weights}, but its towers nest the widths {', '.join(map(str, prefixes))}: "
             "give a number of at least 0 for each of them, not all zero"
         )
-    return tuple(weights)
+    return tuple(weight / whole for weight in weights)
 
 
 def common_prefixes(loss: Loss, prefixes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

@@ -26,14 +26,14 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class WeightedLoss:
-    """A loss of a stage: its name in the log, its weight, the prefixes that its towers share (ascending, the last one whole), and what each
-    of these counts (None: all alike)."""
+    """A loss of a stage: its name in the log, its weight, the prefixes that its towers share (ascending, the last one whole), and the
+    share of each in its value (they sum to one; None: all alike)."""
 
     name: str
     loss: Loss
     weight: float | Schedule
     prefixes: tuple[int, ...] = ()
-    prefix_weights: tuple[float, ...] | None = None
+    prefix_shares: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +261,6 @@ def _over_prefixes(weighted: WeightedLoss, step: StepView) -> LossResult:
         whole: LossResult = weighted.loss(step)
         return whole
     results = [weighted.loss(step.narrow(dim)) for dim in weighted.prefixes]
-    losses = torch.stack([result.loss for result in results])
-    weights = None if weighted.prefix_weights is None else losses.new_tensor(weighted.prefix_weights)
-    mean = losses.mean() if weights is None else losses @ (weights / weights.sum())
+    shares = weighted.prefix_shares or (1.0 / len(results),) * len(results)
+    mean = torch.stack([result.loss * share for result, share in zip(results, shares, strict=True)]).sum()
     return LossResult(mean, results[-1].parts, results[-1].keep)

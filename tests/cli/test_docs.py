@@ -27,7 +27,9 @@ def test_the_run_file_of_the_readme_is_valid():
     from embedkit.host import Host
 
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
-    resolve(parse_run(tomllib.loads(text), where="README.md"), Host.load().registry, base=ROOT, where="README.md")
+    plan = resolve(parse_run(tomllib.loads(text), where="README.md"), Host.load().registry, base=ROOT, where="README.md")
+    assert plan.config.name == "shop"
+    assert set(plan.schema.towers) == {"item", "user"}
 
 
 def test_commands_of_the_readme_exist():

@@ -88,14 +88,14 @@ def test_losses_are_weighted_by_their_schedules_and_logged_without_weight():
     assert "one/width" in result.scalars
 
 
-@pytest.mark.parametrize("weights", [None, (1.0, 3.0)])
-def test_per_prefix_is_the_mean_over_prefixes(weights):
+@pytest.mark.parametrize("shares", [None, (0.25, 0.75)])
+def test_per_prefix_is_the_mean_over_prefixes(shares):
     needs = Needs((Forward("main", "item"),))
-    module = StepModule(CountingModel(), [WeightedLoss("mrl", Probe(needs, per_prefix=True), 1.0, (2, 4), weights)])
+    module = StepModule(CountingModel(), [WeightedLoss("mrl", Probe(needs, per_prefix=True), 1.0, (2, 4), shares)])
     found = run(module)
     whole = module.student(views()["main"], "item")
-    first, second = weights or (1.0, 1.0)
-    wanted = (first * whole.prefix(2).embedding.abs().sum() + second * whole.embedding.abs().sum()) / (first + second)
+    first, second = shares or (0.5, 0.5)
+    wanted = first * whole.prefix(2).embedding.abs().sum() + second * whole.embedding.abs().sum()
     assert float(found.total.detach()) == pytest.approx(float(wanted.detach()))
     assert float(found.scalars["mrl/width"]) == 4.0
 
