@@ -328,13 +328,13 @@ class Store:
         """One query for every user with everything they did as history and no targets: what ``recommend`` asks."""
         return all_users(self.events[events], target)
 
-    def query_batch(self, queries: Queries, lo: int, hi: int, fields: Sequence[str]) -> Batch:
-        """Encoded queries ``lo .. hi``: histories as the queries say, everything else of their event rows."""
+    def query_batch(self, queries: Queries, which: Rows, fields: Sequence[str]) -> Batch:
+        """Encoded queries by number (int64 [q]): histories as the queries say, everything else of their event rows."""
         given = {}
         for name in fields:
             if self.is_history(name) and self._spec(name).table == queries.table:
-                given[name] = self.history(name).between(queries.start[lo:hi], queries.stop[lo:hi])
-        return self.batch({queries.table: torch.from_numpy(queries.event[lo:hi])}, fields, given=given)
+                given[name] = self.history(name).between(queries.start[which], queries.stop[which])
+        return self.batch({queries.table: torch.from_numpy(queries.event[which])}, fields, given=given)
 
     # -- within
 

@@ -1,4 +1,4 @@
-"""Embeddings of some rows of a table by one tower: what probes and clusterings start from."""
+"""Embeddings by one tower: of rows of its table, which probes and clusterings start from, and of queries, which rankings start from."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import torch
 from embedkit.errors import DataError
 
 if TYPE_CHECKING:
+    from embedkit.data.queries import Queries
     from embedkit.data.store import Store
     from embedkit.nn.model import Model
 
 BATCH = 2048
 """Rows a forward."""
+QUERY_BATCH = 256
+"""Queries a forward: few enough that those of a forward have histories of about one length."""
 
 
 def row_vectors(
@@ -54,4 +57,47 @@ def row_vectors(
             found[at : at + BATCH] = model.encode(batch.to(device), tower).float().cpu().numpy()
     if not np.isfinite(found).all():
         raise DataError(f"tower '{tower}': an embedding is not finite; training diverged, try a smaller learning rate")
+    return found
+
+
+def query_vectors(
+    model: Model,
+    store: Store,
+    queries: Queries,
+    tower: str,
+    lo: int,
+    hi: int,
+    *,
+    precision: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """Embed the queries ``lo`` to ``hi``, without gradient or dropout. Those with histories of like lengths go through the tower together,
+    so that little of what is computed is padding: the more queries at a time, the less.
+
+    Args:
+        model: where it is, the vectors are.
+        store: with codecs.
+        queries: Q of them.
+        tower: whose embeddings.
+        lo: number of the first.
+        hi: number behind the last; at least one query.
+        precision: of the forwards.
+
+    Returns:
+        float32 [hi - lo, E] on the model's device.
+
+    Raises:
+        DataError: a vector is not finite.
+    """
+    fields, device = store.schema.towers[tower].fields, next(model.parameters()).device
+    order = np.argsort(queries.stop[lo:hi] - queries.start[lo:hi], kind="stable")
+    parts = []
+    for at in range(0, hi - lo, QUERY_BATCH):
+        batch = store.query_batch(queries, lo + order[at : at + QUERY_BATCH], fields)
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            parts.append(model.encode(batch.to(device), tower).float())
+    sorted_ = torch.cat(parts)
+    if not bool(torch.isfinite(sorted_).all()):
+        raise DataError(f"tower '{tower}': an embedding is not finite; training diverged, try a smaller learning rate")
+    found = torch.empty_like(sorted_)
+    found[torch.from_numpy(order).to(device)] = sorted_
     return found

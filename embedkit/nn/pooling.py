@@ -13,7 +13,9 @@ from embedkit.schema import FieldSpec
 
 def masked_mean(x: Tensor, pad: Tensor) -> Tensor:
     """The mean of the tokens that are there: x [B, L, D], pad bool [B, L] → [B, D]."""
-    total = x.masked_fill(pad.unsqueeze(-1), 0.0).sum(1)
+    if x.shape[1] == 1:
+        return blank(x[:, 0], pad[:, 0])
+    total = blank(x, pad).sum(1)
     return total / (~pad).sum(1, keepdim=True).clamp(min=1).to(total.dtype)
 
 
@@ -23,7 +25,7 @@ def slots(tokens: Tokens, fields: Sequence[str]) -> Tensor:
     first = spans[0].start if spans and spans[0] is not None else 0
     if spans == [slice(first + i, first + i + 1) for i in range(len(spans))]:  # one token each, in this order: hundreds cost one copy
         whole = slice(first, first + len(spans))
-        return tokens.x[:, whole].masked_fill(tokens.pad[:, whole].unsqueeze(-1), 0.0)
+        return blank(tokens.x[:, whole], tokens.pad[:, whole])
     absent = tokens.x.new_zeros(tokens.x.shape[0], tokens.x.shape[2])
     return torch.stack([absent if s is None else masked_mean(tokens.x[:, s], tokens.pad[:, s]) for s in spans], 1)
 
@@ -43,7 +45,7 @@ def running_mean(tokens: Tokens, window: str, ordered: Iterable[str]) -> Tensor:
     """
     span = tokens.spans[window]
     width = span.stop - span.start
-    x = tokens.x.masked_fill(tokens.pad.unsqueeze(-1), 0.0)
+    x = blank(tokens.x, tokens.pad)
     kept = (~tokens.pad).to(x.dtype).unsqueeze(-1)
     total, count = x.new_zeros(1), x.new_zeros(1)
     moving = set(ordered)
@@ -63,7 +65,18 @@ def ordered_fields(fields: Iterable[FieldSpec]) -> frozenset[str]:
 
 def without_empty(pooled: Tensor, pad: Tensor) -> Tensor:
     """Zeros for rows without any token: pooled [B, …, D], pad bool [B, L]."""
-    return pooled.masked_fill(pad.all(1).view(-1, *([1] * (pooled.dim() - 1))), 0.0)
+    nothing = pad.all(1)
+    return blank(pooled, nothing.view(-1, *([1] * (pooled.dim() - 2))))
+
+
+def blank(x: Tensor, nothing: Tensor) -> Tensor:
+    """Zeros for the vectors of x [..., D] that ``nothing`` (bool [...], or one that broadcasts to it) marks.
+
+    On a CPU a look at the mask comes first: mostly it marks none, and to fill costs as much as six copies. A GPU would wait for that look.
+    """
+    if nothing.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(nothing.any()):
+        return x
+    return x.masked_fill(nothing.unsqueeze(-1), 0.0)
 
 
 def _running_sum(x: Tensor, width: int) -> Tensor:

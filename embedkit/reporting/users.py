@@ -11,6 +11,7 @@ import torch
 from embedkit.data.queries import Queries
 from embedkit.errors import DataError
 from embedkit.evaluate.metrics import Floats, Ints
+from embedkit.evaluate.vectors import query_vectors
 from embedkit.reporting.items import Names, embed_rows
 
 if TYPE_CHECKING:
@@ -102,11 +103,11 @@ def confidence(
 
 def _best(bundle: Bundle, store: Store, queries: Queries, tower: str, items: torch.Tensor, exclude_seen: bool) -> tuple[Ints, Floats]:
     """Rows and scores of the best of every query, [Q, SHOWN + 1]; -inf where there are fewer candidates."""
-    fields, size = bundle.schema.towers[tower].fields, max(1, _CHUNK_BYTES // (4 * len(items)))
+    size = max(1, _CHUNK_BYTES // (4 * len(items)))
     rows, scores = [], []
     for lo in range(0, len(queries), size):
         hi = min(lo + size, len(queries))
-        found = bundle.model.encode(store.query_batch(queries, lo, hi, fields), tower) @ items.T
+        found = query_vectors(bundle.model, store, queries, tower, lo, hi) @ items.T
         if exclude_seen:
             values, offsets = queries.seen
             owner = np.repeat(np.arange(hi - lo), np.diff(offsets[lo : hi + 1]))

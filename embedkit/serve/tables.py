@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from embedkit.errors import DataError, UsageError
 from embedkit.evaluate.shown import mean_of, popularity_bias, self_information
+from embedkit.evaluate.vectors import query_vectors
 from embedkit.files import atomic_file
 from embedkit.index.base import Rows, Vectors
 from embedkit.index.exact import Exclude
@@ -128,15 +129,12 @@ def recommend(
     row_in_index = _index_rows(searcher, store, target)
     like = _Like(queries, np.asarray(store.frequencies(target), dtype=np.int64), row_in_index, index.rows)
     allowed = None if where is None else index.attributes.where(where)
-    fields = bundle.schema.towers[tower].fields
-    device = next(bundle.model.parameters()).device
     pace = _Pace(log)
 
     def chunks() -> Iterator[pa.Table]:
         for lo in range(0, len(queries), chunk):
             hi = min(len(queries), lo + chunk)
-            batch = store.query_batch(queries, lo, hi, fields)
-            vectors = bundle.model.encode(batch.to(device), tower).float().cpu().numpy()
+            vectors = query_vectors(bundle.model, store, queries, tower, lo, hi).cpu().numpy()
             exclude = _seen(queries, lo, hi, row_in_index) if exclude_seen else None
             found, scores = index.search(vectors, k, allowed=allowed, exclude=exclude)
             like.note(found, lo)

@@ -14,6 +14,7 @@ from embedkit.errors import DataError, UsageError, suggest
 from embedkit.evaluate.base import EvaluateContext
 from embedkit.evaluate.metrics import Bools, Ints
 from embedkit.evaluate.ranks import Ragged, Score
+from embedkit.evaluate.vectors import query_vectors
 from embedkit.nn.unit import unit
 from embedkit_itemrec.configs_retrieval import RetrievalConfig
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from embedkit.data.store import Store
 
 _ENCODE_ROWS = 2048
+_AHEAD = 4096
+"""Queries embedded at a time, however few are ranked at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,8 @@ class ModelScores:
     def __init__(self, config: RetrievalConfig, context: EvaluateContext, task: Task, *, remember: bool = False) -> None:
         self._config, self._context, self._task = config, context, task
         self._items = embed_rows(context, task.table, config.target)
-        self._known: dict[tuple[int, int], Tensor] | None = {} if remember else None
+        self._remember = remember
+        self._known: dict[int, Tensor] = {}
 
     def __call__(self, lo: int, hi: int) -> Tensor:
         """Scores [hi - lo, M] of whole embeddings."""
@@ -109,16 +113,22 @@ class ModelScores:
         return lambda lo, hi: _cut(self._queries(lo, hi), dim, own) @ items
 
     def _queries(self, lo: int, hi: int) -> Tensor:
-        if self._known is not None and (lo, hi) in self._known:
-            return self._known[lo, hi]
-        store, fields, parts = self._context.store, self._context.store.schema.towers[self._config.query].fields, []
-        for at in range(lo, hi, _ENCODE_ROWS):
-            batch = store.query_batch(self._task.queries, at, min(at + _ENCODE_ROWS, hi), fields)
-            parts.append(_encode(self._context, batch, self._config.query))
-        found = torch.cat(parts)
-        if self._known is not None:
-            self._known[lo, hi] = found
-        return found
+        blocks = range(lo // _AHEAD, -(-hi // _AHEAD))
+        if not self._remember:
+            self._known = {block: known for block, known in self._known.items() if block in blocks}
+        for block in blocks:
+            if block not in self._known:
+                self._known[block] = self._block(block)
+        found = [self._known[block] for block in blocks]
+        start = blocks.start * _AHEAD
+        return (found[0] if len(found) == 1 else torch.cat(found))[lo - start : hi - start]
+
+    def _block(self, block: int) -> Tensor:
+        """The vectors of some queries on end."""
+        context, queries, lo = self._context, self._task.queries, block * _AHEAD
+        return query_vectors(
+            context.model, context.store, queries, self._config.query, lo, min(lo + _AHEAD, len(queries)), precision=context.precision
+        )
 
 
 def nested_widths(config: RetrievalConfig, context: EvaluateContext) -> tuple[int, ...]:

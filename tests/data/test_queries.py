@@ -46,7 +46,7 @@ def test_last_out_asks_one_query_a_held_out_event_and_rolls_on(tmp_path):
     assert lists(test.targets) == [[-1]]
     assert histories(store, test) == [[0, 1, 2]]
     assert lists(test.seen) == [[0, 1]]
-    batch = store.query_batch(test, 0, 1, ["history", "t"])
+    batch = store.query_batch(test, np.array([0]), ["history", "t"])
     codes = store.codecs.codes["item"]
     assert batch.columns["history"].values.tolist() == [codes["b"], codes["a"]]
     assert batch.columns["t"].values.tolist() == [4.0]
@@ -77,7 +77,7 @@ def test_a_time_split_freezes_the_history_at_the_cut(tmp_path):
     valid = store.queries("events", "items", "valid")
     assert valid.ids == ["1", "3"]
     assert histories(store, valid) == [[0, 1], []]
-    batch = store.query_batch(test, 1, 2, ["history", "where"])
+    batch = store.query_batch(test, np.array([1]), ["history", "where"])
     assert batch.columns["history"].values.tolist() == [store.codecs.codes["item"]["a"]]
 
 

@@ -82,7 +82,7 @@ def test_confidence_is_the_margin_of_the_ten(opened, exclude_seen):
     q = queries.ids.index(user.id)
     fields = bundle.schema.towers["user"].fields
     items = bundle.model.encode(store.batch({"items": torch.arange(120)}, bundle.schema.towers["item"].fields), "item")
-    scores = (bundle.model.encode(store.query_batch(queries, q, q + 1, fields), "user") @ items.T)[0]
+    scores = (bundle.model.encode(store.query_batch(queries, np.array([q]), fields), "user") @ items.T)[0]
     seen = queries.seen[0][queries.seen[1][q] : queries.seen[1][q + 1]]
     if exclude_seen:
         scores[torch.from_numpy(seen)] = -torch.inf

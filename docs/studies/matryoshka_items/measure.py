@@ -19,7 +19,7 @@ from embedkit.data.queries import Queries
 from embedkit.data.store import Store
 from embedkit.evaluate.metrics import Floats, measure
 from embedkit.evaluate.ranks import Score, full_ranking
-from embedkit.evaluate.vectors import row_vectors
+from embedkit.evaluate.vectors import query_vectors, row_vectors
 from embedkit.files import atomic_file
 from embedkit.host import Host
 from embedkit.launch import reopen
@@ -32,7 +32,6 @@ VARIANTS = {
     for centred, normalized in product((False, True), (True, False))
 }
 """PCA: whether the items' mean is subtracted (from items and queries), and whether what is left is brought to unit length again."""
-_ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +100,8 @@ class Trained:
 
     def queries(self, split: str) -> Tensor:
         """Vectors of a split's queries, of unit length, [Q, E]."""
-        asked, tower = self.asked(split).queries, self._options.query
-        fields = self._store.schema.towers[tower].fields
-        batches = (self._store.query_batch(asked, lo, min(lo + _ROWS, len(asked)), fields) for lo in range(0, len(asked), _ROWS))
-        return torch.cat([self._model.encode(batch, tower).float() for batch in batches])
+        asked = self.asked(split).queries
+        return query_vectors(self._model, self._store, asked, self._options.query, 0, len(asked))
 
     def cuts(self, split: str, widths: Sequence[int]) -> dict[str, Floats]:
         """``cut <width>`` → recall of the first numbers, brought to unit length again."""

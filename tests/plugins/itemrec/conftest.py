@@ -81,8 +81,8 @@ class FakeStore:
             return Batch({"module": Column(torch.from_numpy(self.group)[rows["events"]])}, rows)
         return Batch({"item_id": Column(rows["items"])}, rows)
 
-    def query_batch(self, queries: SimpleNamespace, lo: int, hi: int, fields: tuple[str, ...]) -> Batch:
-        pieces = [self.item[self.by_user[a:b]] for a, b in zip(queries.start[lo:hi], queries.stop[lo:hi], strict=True)]
+    def query_batch(self, queries: SimpleNamespace, which: np.ndarray, fields: tuple[str, ...]) -> Batch:
+        pieces = [self.item[self.by_user[a:b]] for a, b in zip(queries.start[which], queries.stop[which], strict=True)]
         offsets = np.concatenate(([0], np.cumsum([len(p) for p in pieces])))
         values = torch.from_numpy(np.concatenate([*pieces, np.zeros(0, np.int64)]))
         return Batch({"history": Column(values, torch.from_numpy(offsets))})

@@ -73,7 +73,7 @@ def test_the_ranks_are_those_of_the_dot_products(run, make_store, make_model):
     _, tables = run(store, model=model)
     queries = store.queries("events", "items", "test")
     items = model.encode(store.batch({"items": torch.arange(25)}, ("item_id",)), "item")
-    scores = model.encode(store.query_batch(queries, 0, 60, ("history",)), "user") @ items.T
+    scores = model.encode(store.query_batch(queries, np.arange(60), ("history",)), "user") @ items.T
     own = scores.gather(1, torch.from_numpy(queries.targets[0]).unsqueeze(1))
     wanted = 1 + (scores > own).sum(dim=1)
     got = tables["queries-test"].filter(pl.col("model") == "model")["ranks"].explode().to_list()
