@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from embedkit.nn.pooling import masked_mean, running_mean, without_empty
+from embedkit.nn.pooling import blank, masked_mean, running_mean, without_empty
 from embedkit.testing.conformance.values import random_tokens
 
 
@@ -14,6 +14,22 @@ def test_a_mean_over_nothing_is_zero():
     assert (mean[1] == 0).all()
     mean.sum().backward()
     assert x.grad.isfinite().all()
+
+
+def test_a_mean_of_one_token_is_that_token_or_zero():
+    x = torch.randn(3, 1, 4)
+    mean = masked_mean(x, torch.tensor([[False], [True], [False]]))
+    torch.testing.assert_close(mean, torch.stack([x[0, 0], torch.zeros(4), x[2, 0]]))
+
+
+def test_what_is_not_there_is_blank_and_has_no_gradient():
+    x = torch.full((2, 3, 4), torch.nan).requires_grad_()
+    nothing = torch.ones(2, 3, dtype=torch.bool)
+    found = blank(x, nothing)
+    found.sum().backward()
+    assert (found == 0).all()
+    assert (x.grad == 0).all()
+    assert blank(x, ~nothing) is x
 
 
 def test_ordered_fields_run_together():

@@ -9,8 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from embedkit.errors import DataError, UsageError
+from embedkit.evaluate import vectors
 from embedkit.evaluate.base import EvaluateContext
 from embedkit.testing.conformance.evaluator import EvaluatorConformance
+from embedkit_itemrec import task
 from embedkit_itemrec.configs_retrieval import RetrievalConfig
 from embedkit_itemrec.retrieval import Retrieval
 
@@ -78,6 +80,15 @@ def test_the_ranks_are_those_of_the_dot_products(run, make_store, make_model):
     wanted = 1 + (scores > own).sum(dim=1)
     got = tables["queries-test"].filter(pl.col("model") == "model")["ranks"].explode().to_list()
     assert got == wanted.tolist()
+
+
+@pytest.mark.parametrize(("ahead", "together"), [(1, 1), (16, 5), (7, 60), (64, 9)])
+def test_ranks_are_the_same_however_many_queries_are_embedded_at_a_time(run, monkeypatch, ahead, together):
+    _, tables = run()
+    monkeypatch.setattr(task, "_AHEAD", ahead)
+    monkeypatch.setattr(vectors, "QUERY_BATCH", together)
+    _, again = run()
+    assert again["queries-test"].equals(tables["queries-test"])
 
 
 def test_seen_items_are_left_out_only_when_asked(run, make_store):
