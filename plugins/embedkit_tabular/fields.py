@@ -29,7 +29,8 @@ class NumberOptions(FieldOptions):
     scale: Literal["linear", "log"] = "linear"
     """``linear``: as it is; ``log``: sign(x) log(1 + |x|), for amounts, counts and prices that span orders of magnitude."""
     quantiles: int = Field(64, ge=1, le=1024)
-    """Quantile bins whose edges are kept for encoders that are linear between them."""
+    """Most bins whose edges are kept for encoders that are linear between them: evenly filled, but that a value which would fill one alone
+    is an edge."""
     clip: float = Field(10.0, gt=0)
     """Standardised values are cut to this many standard deviations, so that one absurd value cannot break a model."""
 

@@ -70,6 +70,33 @@ def test_train_values_are_standardised():
     assert float(edges[-1]) == pytest.approx(exact[-1])
 
 
+def test_a_column_that_is_mostly_zero_keeps_edges_where_it_says_something():
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random(20_000) < 0.95, 0.0, rng.gamma(2.0, 3.0, 20_000))
+    codec = fitted(pa.array(x), quantiles=32, clip=100)
+    edges = codec.restore(codec.stats.quantiles.double()).numpy()
+    assert len(edges) == 33
+    assert edges[0] == pytest.approx(0, abs=1e-6)
+    shared = np.histogram(x[x > 0], np.unique(edges[1:]))[0]
+    assert shared.sum() >= 0.99 * (x > 0).sum()
+    assert shared.min() > 0.9 * shared.mean()
+
+
+def test_a_frequent_value_is_an_edge_wherever_it_lies():
+    rng = np.random.default_rng(1)
+    x = np.where(rng.random(5_000) < 0.5, 40.0, rng.uniform(0, 100, 5_000))
+    codec = fitted(pa.array(x), quantiles=8)
+    edges = codec.restore(codec.stats.quantiles.double()).numpy()
+    assert len(edges) == 9
+    assert np.abs(edges - 40.0).min() < 1e-4
+    assert edges[[0, -1]] == pytest.approx([x.min(), x.max()], abs=1e-4)
+
+
+def test_few_values_are_all_edges():
+    codec = fitted(pa.array([1, 1, 1, 1, 1, 1, 1, 2, 5]), quantiles=8)
+    assert codec.restore(codec.stats.quantiles.double()).tolist() == pytest.approx([1, 2, 5], abs=1e-5)
+
+
 def test_log_scale_is_symmetric_and_ordered():
     codec = fitted(pa.array([-100.0, 0.0, 100.0]), scale="log")
     z = codec.encode(pa.array([-100.0, -1.0, 0.0, 1.0, 100.0])).values
@@ -140,5 +167,5 @@ def test_sample_ignores_the_cut(monkeypatch):
         for start in range(0, len(x), size):
             sample.observe(x[start : start + size])
         assert len(sample._values) == 500
-        drawn.append(sample.quantiles(10).tolist())
+        drawn.append(sample.edges(10, x.min(), x.max()).tolist())
     assert drawn[0] == drawn[1] == drawn[2]
