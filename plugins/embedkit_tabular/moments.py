@@ -85,8 +85,8 @@ class Sample:
             return np.unique([low, *values, high])
         alone = values[counts > len(self._values) / bins]
         others = self._values[~np.isin(self._values, alone)]
-        ends = [end for end in (low, high) if end not in alone]
-        shared = np.quantile(np.concatenate([others, ends]), np.linspace(0.0, 1.0, bins + 1 - len(alone)))
+        shared = np.quantile(others, np.linspace(0.0, 1.0, bins + 1 - len(alone)))
+        shared[0], shared[-1] = (shared[0] if low in alone else low), (shared[-1] if high in alone else high)
         return np.unique(np.concatenate([alone, shared]))
 
 
