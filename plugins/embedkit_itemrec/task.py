@@ -113,6 +113,7 @@ class ModelScores:
         return lambda lo, hi: _cut(self._queries(lo, hi), dim, own) @ items
 
     def _queries(self, lo: int, hi: int) -> Tensor:
+        """Vectors of the queries, [hi - lo, E]: cut from blocks, since few queries are scored at a time where there are many items."""
         blocks = range(lo // _AHEAD, -(-hi // _AHEAD))
         if not self._remember:
             self._known = {block: known for block, known in self._known.items() if block in blocks}
