@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from embedkit.evaluate.metrics import Floats, Ints
+from embedkit.evaluate.vectors import row_vectors
 from embedkit.reporting.svg import COLOURS
 
 if TYPE_CHECKING:
@@ -18,16 +18,8 @@ if TYPE_CHECKING:
     from embedkit.data.store import Store
     from embedkit.data.table import Table
 
-_ROWS = 2048
 _LONGEST = 70
 _NAMES = ("title", "name", "label", "description")
-
-
-def embed_rows(bundle: Bundle, store: Store, tower: str, rows: Ints) -> torch.Tensor:
-    """Embeddings of some rows of a tower's table, float32 [n, E]."""
-    fields, table = bundle.schema.towers[tower].fields, bundle.schema.towers[tower].table
-    pieces = np.split(rows, range(_ROWS, len(rows), _ROWS))
-    return torch.cat([bundle.model.encode(store.batch({table: torch.from_numpy(piece)}, fields), tower) for piece in pieces])
 
 
 def principal(vectors: Floats) -> tuple[Floats, Floats]:
@@ -70,7 +62,7 @@ def item_map(bundle: Bundle, store: Store, tower: str, *, most: int, seed: int) 
     chosen = np.arange(table.rows)
     if table.rows > most:
         chosen = np.sort(np.random.default_rng(seed).choice(table.rows, most, replace=False))
-    places, shares = principal(embed_rows(bundle, store, tower, chosen).double().numpy())
+    places, shares = principal(row_vectors(bundle.model, store, tower, chosen).double().numpy())
     names = Names(store, table.name).of(chosen)
     field, groups, colours = _colours(store, table, chosen)
     points = [(float(x), float(y), colour, name) for (x, y), colour, name in zip(places, colours, names, strict=True)]

@@ -11,8 +11,8 @@ import torch
 from embedkit.data.queries import Queries
 from embedkit.errors import DataError
 from embedkit.evaluate.metrics import Floats, Ints
-from embedkit.evaluate.vectors import query_vectors
-from embedkit.reporting.items import Names, embed_rows
+from embedkit.evaluate.vectors import query_vectors, row_vectors
+from embedkit.reporting.items import Names
 
 if TYPE_CHECKING:
     from embedkit.bundle import Bundle
@@ -90,7 +90,7 @@ def confidence(
         raise DataError(f"the {split} split of table '{events}' has no queries")
     if items <= SHOWN:
         raise DataError(f"table '{table}' has {items} rows, and a margin wants more than {SHOWN}")
-    vectors = embed_rows(bundle, store, target, np.arange(items))
+    vectors = row_vectors(bundle.model, store, target)
     best, scores = _best(bundle, store, queries, query, vectors, exclude_seen)
     margin = scores[:, 0] - scores[:, SHOWN]
     order = np.argsort(margin, kind="stable")

@@ -45,7 +45,7 @@ class ClusterStage(Stage):
                 f"stages.{context.index}.k: {self.config.k} clusters of {len(rows)} train rows of table '{table.name}': choose fewer"
             )
         precision = autocast_type(context.plan.config.compute) or torch.float32
-        vectors = row_vectors(context.model, store, tower, rows, device=context.device, precision=precision)
+        vectors = row_vectors(context.model, store, tower, rows, precision=precision).cpu().numpy()
         cluster, inertia = self._cluster(vectors, derive_seed(context.seed, "k-means"))
         group = self._combined(cluster, rows, table.name, context)
         frame = pl.DataFrame({"row": rows, "cluster": cluster, "group": group})

@@ -14,16 +14,14 @@ from embedkit.errors import DataError, UsageError, suggest
 from embedkit.evaluate.base import EvaluateContext
 from embedkit.evaluate.metrics import Bools, Ints
 from embedkit.evaluate.ranks import Ragged, Score
-from embedkit.evaluate.vectors import query_vectors
+from embedkit.evaluate.vectors import query_vectors, row_vectors
 from embedkit.nn.unit import unit
 from embedkit_itemrec.configs_retrieval import RetrievalConfig
 
 if TYPE_CHECKING:
-    from embedkit.data.batch import Batch
     from embedkit.data.queries import Queries
     from embedkit.data.store import Store
 
-_ENCODE_ROWS = 2048
 _AHEAD = 4096
 """Queries embedded at a time, however few are ranked at a time."""
 
@@ -74,17 +72,6 @@ class Task:
         return self.queries.stop - self.queries.start
 
 
-def embed_rows(context: EvaluateContext, table: str, tower: str) -> Tensor:
-    """Embeddings of all rows of a table by one tower, float32 [M, E] on the device."""
-    store, fields = context.store, context.store.schema.towers[tower].fields
-    rows = store.tables[table].rows
-    parts = []
-    for lo in range(0, rows, _ENCODE_ROWS):
-        batch = store.batch({table: torch.arange(lo, min(lo + _ENCODE_ROWS, rows))}, fields)
-        parts.append(_encode(context, batch, tower))
-    return torch.cat(parts)
-
-
 class ModelScores:
     """Scores by the model: the dot product of the query's and the items' embeddings, or of a prefix of both.
 
@@ -97,7 +84,7 @@ class ModelScores:
 
     def __init__(self, config: RetrievalConfig, context: EvaluateContext, task: Task, *, remember: bool = False) -> None:
         self._config, self._context, self._task = config, context, task
-        self._items = embed_rows(context, task.table, config.target)
+        self._items = row_vectors(context.model, context.store, config.target, precision=context.precision)
         self._remember = remember
         self._known: dict[int, Tensor] = {}
 
@@ -150,17 +137,6 @@ def nested_widths(config: RetrievalConfig, context: EvaluateContext) -> tuple[in
 
 def _cut(vectors: Tensor, dim: int, normalized: bool) -> Tensor:
     return unit(vectors[:, :dim]) if normalized else vectors[:, :dim]
-
-
-def _encode(context: EvaluateContext, batch: Batch, tower: str) -> Tensor:
-    on = context.precision != torch.float32
-    with torch.autocast(context.device.type, context.precision, enabled=on):
-        vectors = context.model.encode(batch.to(context.device), tower).float()
-    if not bool(torch.isfinite(vectors).all()):
-        raise DataError(
-            f"tower '{tower}': an embedding is not finite, so nothing can be ranked; training diverged, try a smaller learning rate"
-        )
-    return vectors
 
 
 def category_codes(store: Store, events: str, field: str, *, option: str) -> Ints:

@@ -141,7 +141,7 @@ def embeddings(model: Model, context: EvaluateContext, tower: str) -> Vectors:
     """Vectors of rows by a model."""
 
     def of(rows: Ints, limit: int) -> Any:
-        return row_vectors(model, context.store, tower, rows, limit=limit, device=context.device, precision=context.precision)
+        return row_vectors(model, context.store, tower, rows, limit=limit, precision=context.precision).cpu().numpy()
 
     return of
 

@@ -81,8 +81,9 @@ class Sample:
         if len(self._values) == 0:
             return np.empty(0)
         values, counts = np.unique(self._values, return_counts=True)
-        if len(values) <= bins + 1:
-            return np.unique([low, *values, high])
+        known = np.unique([low, *values, high])
+        if len(known) <= bins + 1:
+            return known
         alone = values[counts > len(self._values) / bins]
         others = self._values[~np.isin(self._values, alone)]
         shared = np.quantile(others, np.linspace(0.0, 1.0, bins + 1 - len(alone)))

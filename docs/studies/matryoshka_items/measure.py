@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -94,9 +93,7 @@ class Trained:
     @cached_property
     def items(self) -> Tensor:
         """Vectors of all items, of unit length, [M, E]."""
-        tower = self._options.target
-        rows = np.arange(self._store.tables[self._store.schema.towers[tower].table].rows)
-        return torch.from_numpy(row_vectors(self._model, self._store, tower, rows))
+        return row_vectors(self._model, self._store, self._options.target)
 
     def queries(self, split: str) -> Tensor:
         """Vectors of a split's queries, of unit length, [Q, E]."""

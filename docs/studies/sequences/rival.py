@@ -62,7 +62,7 @@ def theirs(data: Path, out: Path, width: int, threads: int, seed: int) -> tuple[
     return [line for line in map(json.loads, said.read_text().splitlines()) if "epoch" in line], figures
 
 
-def ours(data: Path, out: Path, width: int, threads: int, seed: int, more: Sequence[str] = ()) -> tuple[list[dict[str, Any]], Floats]:
+def ours(data: Path, out: Path, width: int, threads: int, seed: int, more: Sequence[str]) -> tuple[list[dict[str, Any]], Floats]:
     """The same of embedkit's starter run file at that width; seconds count from the start, tables and vocabularies included."""
     told = out / "ours.jsonl"
     if not told.exists():

@@ -76,7 +76,7 @@ class FakeStore:
             seen=(np.concatenate([*seen, np.zeros(0, np.int64)]), np.cumsum([0, *map(len, seen)])),
         )  # fmt: skip
 
-    def batch(self, rows: dict[str, torch.Tensor], fields: tuple[str, ...]) -> Batch:
+    def batch(self, rows: dict[str, torch.Tensor], fields: tuple[str, ...], *, limit: int = 0) -> Batch:
         if tuple(fields) == ("module",):
             return Batch({"module": Column(torch.from_numpy(self.group)[rows["events"]])}, rows)
         return Batch({"item_id": Column(rows["items"])}, rows)
@@ -93,6 +93,7 @@ class FakeModel(torch.nn.Module):
 
     def __init__(self, items: int, dim: int = 8) -> None:
         super().__init__()
+        self.dims = {"item": dim, "user": dim}
         self.table = torch.nn.Embedding(items, dim, _weight=torch.randn(items, dim, generator=torch.Generator().manual_seed(0)))
 
     @torch.inference_mode()

@@ -204,10 +204,11 @@ class Cut(torch.nn.Module):
 
     def __init__(self, model, dims: int) -> None:
         super().__init__()
-        self.model, self.dims, self.prefixes, self.heads = model, dims, model.prefixes, model.heads
+        self.model, self.prefixes, self.heads = model, model.prefixes, model.heads
+        self.dims = dict.fromkeys(model.dims, dims)
 
     def encode(self, batch, tower):
-        return torch.nn.functional.normalize(self.model.encode(batch, tower)[:, : self.dims], dim=-1)
+        return torch.nn.functional.normalize(self.model.encode(batch, tower)[:, : self.dims[tower]], dim=-1)
 
 
 def test_quick_asks_for_few_queries_and_saves_nothing(run, make_store):
