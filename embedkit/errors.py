@@ -7,7 +7,9 @@ sentence and exits with 2; nothing else of the stack is shown unless ``--debug``
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class EmbedkitError(Exception):
@@ -40,3 +42,18 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest known word, or nothing: the end of many a sentence above."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """For scripts, around what they do or on it (``@told()``): an error that a user can mend, or a file that is not there, ends the
+    process with one sentence and exit code 2, as on the command line.
+
+    Raises:
+        SystemExit: in place of such an error.
+    """
+    try:
+        yield
+    except (EmbedkitError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(EmbedkitError.exit_code) from None

@@ -22,6 +22,7 @@ from scipy.stats import t
 
 from embedkit.api import train
 from embedkit.config.starter import write_starter
+from embedkit.errors import told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.files import atomic_file, atomic_write
 from embedkit.host import Host
@@ -125,6 +126,7 @@ def report(found: dict[str, Any], right: dict[str, Floats], seeds: range) -> str
     return "\n".join(lines) + "\n"
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

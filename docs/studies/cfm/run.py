@@ -24,6 +24,7 @@ import torch
 
 from embedkit.bundle import load_bundle
 from embedkit.data.store import Store
+from embedkit.errors import told
 from embedkit.evaluate import slices
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import MISS, Floats, Ranks, recall
@@ -143,6 +144,7 @@ def table(study: Study, arms: Mapping[str, list[RunFolder]], weights: Mapping[st
     return "\n".join([*lines, "", note]) + "\n"
 
 
+@told()
 def main() -> None:
     """Run the study on one data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
 
+from embedkit.errors import told
 from embedkit.files import atomic_write
 
 BLOCK = 100_000
@@ -151,6 +152,7 @@ def page(known: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -24,7 +24,7 @@ from measure import METRIC, Trained
 
 import embedkit
 from embedkit.config.plan import ModelSpec
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import UsageError, told
 from embedkit.evaluate.estimate import Difference, difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
@@ -260,6 +260,7 @@ def study(options: argparse.Namespace) -> str:
     return text
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -274,10 +275,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change every arm, such as stages.0.epochs=1")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    try:
-        print(study(options))
-    except EmbedkitError as error:
-        parser.exit(error.exit_code, f"{error}\n")
+    print(study(options))
 
 
 if __name__ == "__main__":

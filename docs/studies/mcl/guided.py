@@ -26,6 +26,7 @@ from parts import only_with
 
 from embedkit.api import train
 from embedkit.data.sampler import BatchSampler, SamplerContext
+from embedkit.errors import told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.files import atomic_file, atomic_write
 from embedkit.host import Host
@@ -164,6 +165,7 @@ def report(found: dict[str, Any], right: dict[tuple[str, int], Floats], sizes: l
     return "\n".join([*lines, "", *(f"- {text}: {'holds' if well else 'fails'}" for text, well in claims.items())]) + "\n"
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -21,6 +21,7 @@ from parts import only_with, within_clusters
 from sklearn.linear_model import LogisticRegression
 
 from embedkit.api import concatenate, load, train
+from embedkit.errors import told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.files import atomic_file, atomic_write
 from embedkit.host import Host
@@ -147,6 +148,7 @@ def report(found: list[dict[str, Floats]], part: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from run import STRONG, probe, table
 from torch import Tensor, nn
 
+from embedkit.errors import told
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -72,6 +74,7 @@ def fit(x: Tensor, groups: npt.NDArray[np.int64], setting: Setting, seed: int) -
     return net
 
 
+@told()
 def main() -> None:
     """Print a line a setting."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -20,6 +20,7 @@ from parts import within_clusters
 from sklearn.linear_model import LogisticRegression
 
 from embedkit.api import concatenate, load, train
+from embedkit.errors import told
 from embedkit.files import atomic_write
 from embedkit.host import Host
 
@@ -129,6 +130,7 @@ def report(found: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 import embedkit
+from embedkit.errors import told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
@@ -28,6 +29,7 @@ def values(tables: list[pl.DataFrame], model: str) -> Floats:
     return np.stack([table.filter(pl.col("model") == model).sort("query").select(METRICS).to_numpy() for table in tables])
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -24,6 +24,7 @@ from ours import per_query, train, validation
 from problem import METRICS, TUNED_ON, Problem
 from rivals import RIVALS
 
+from embedkit.errors import told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
@@ -117,6 +118,7 @@ def report(values: Mapping[str, Floats], problem: Problem, study: Study) -> str:
     return "\n".join([*lines, "", note]) + "\n"
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -28,6 +28,7 @@ import numpy as np
 import polars as pl
 
 import embedkit
+from embedkit.errors import told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
@@ -112,6 +113,7 @@ def report(sides: dict[str, tuple[list[dict[str, Any]], Floats]], width: int, th
     return "\n".join([*lines, "", f"Width {width}, {threads} threads, one seed, {users:,} users."]) + "\n"
 
 
+@told()
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

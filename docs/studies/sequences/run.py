@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 import embedkit
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import UsageError, told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
@@ -104,6 +104,7 @@ def _inline(value: Any) -> str:
     return "[" + ", ".join(map(_inline, value)) + "]" if isinstance(value, list) else json.dumps(value)
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -114,12 +115,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change every arm, such as stages.0.epochs=2")
     options = parser.parse_args()
     study = Study(options.run, options.out, options.set)
-    try:
-        for seed in range(options.seeds):
-            for arm in options.arms:
-                study.train(arm, seed)
-    except EmbedkitError as error:
-        parser.exit(error.exit_code, f"{error}\n")
+    for seed in range(options.seeds):
+        for arm in options.arms:
+            study.train(arm, seed)
     table = study.report(options.arms, options.seeds)
     atomic_write(options.out / "results.md", table)
     print(table)

@@ -25,6 +25,7 @@ from probes import Found, boosted, linear, raw, score
 from tables import TABLES, Table
 from tuned import RATES, TUNED, forget, predict, tune, tuned_file
 
+from embedkit.errors import told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.files import atomic_file, atomic_write
 from embedkit.host import Host
@@ -183,6 +184,7 @@ def _shown(value: float, table: Table) -> str:
     return f"{np.sqrt(value) if table.regression else value:.4f}"
 
 
+@told()
 def main() -> None:
     """Run what is not known yet, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

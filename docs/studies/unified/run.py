@@ -26,6 +26,7 @@ from problem import USER, prepare
 
 import embedkit
 from embedkit.bundle import load_bundle, read_meta
+from embedkit.errors import told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats, Ints
 from embedkit.files import atomic_write
@@ -246,6 +247,7 @@ def claims(values: Mapping[Cell, Floats], users: Ints, data: str, budgets: Seque
     yield f"| gap at {min(budgets):g}x − gap at {max(budgets):g}x | {auc} | {loss} | growing: {growing} |"
 
 
+@told()
 def main() -> None:
     """Run the study."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
