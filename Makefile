@@ -41,7 +41,7 @@ demo: .venv/.base
 	$(BIN)/embedkit demo --out demo
 
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not bench" -n $(WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) $(PYTEST_ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

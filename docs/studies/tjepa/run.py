@@ -35,6 +35,7 @@ ARMS = (*PROBED, *TUNED)
 DIFFERENCES = (
     *(("t_jepa", other) for other in ("raw", "untrained", "masked_cells", "scarf", "boosted tree")),
     *(("masked_cells", other) for other in ("untrained", "scarf")),
+    ("scarf", "untrained"),
     *((f"t_jepa + {kind}", other) for kind in ("mlp", "resnet") for other in (kind, f"untrained + {kind}", "t_jepa", "boosted tree")),
 )
 """What the claims are about: an arm, and what it is held against."""

@@ -172,7 +172,7 @@ def test_labels_may_be_tuned_in_a_run_of_their_own(folder):
     for label in LOSSES:
         del alone["fields"][label]
     first = train(folder, alone)
-    other = run_file(stages=[TUNE]) | {"init_from": str(first.bundle)}
+    other = run_file(stages=[TUNE | {"epochs": 20}]) | {"init_from": str(first.bundle)}
     fresh = run_file(stages=[TUNE])
     kept = run_file(stages=[FROZEN]) | {"init_from": str(first.bundle)}
     tuned = train(folder, other)
