@@ -4,7 +4,6 @@ runs the model.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from embedkit.embed.rowhash import row_hashes
 from embedkit.embed.writer import PartWriter
 from embedkit.errors import EmbedkitError
 from embedkit.index.base import Vectors
+from embedkit.pace import Pace
 
 if TYPE_CHECKING:
     from embedkit.bundle import Bundle
@@ -93,7 +93,7 @@ class Job:
             DataError: a value is not what its field must be; the units before it are written.
         """
         self.bundle.model.to(self.device)
-        started, done, total = time.monotonic(), 0, sum(self.table.units[unit].rows for unit in units)
+        pace, done = Pace(log, sum(self.table.units[unit].rows for unit in units)), 0
         with ThreadPoolExecutor(max(1, self.threads), thread_name_prefix="embedkit-encode") as pool:
             slices = _ahead(self._slices(units), pool, self._encode)
             for unit in units:
@@ -101,8 +101,7 @@ class Job:
                 ids = pa.concat_arrays([piece.ids for piece in pieces])
                 writer.write(unit, ids, [h for piece in pieces for h in piece.hashes], vectors)
                 done += len(ids)
-                speed = done / max(1e-9, time.monotonic() - started)
-                log(f"unit {unit}: {done:,} of {total:,} rows, {speed:,.0f} rows/s, {(total - done) / speed:.0f} s left")
+                log(f"unit {unit}: {pace.text(done)}")
 
     def _unit(self, unit: Unit, slices: Iterator[Encoded]) -> tuple[list[Encoded], Vectors]:
         """Take the slices of one unit, and embed each as it comes."""

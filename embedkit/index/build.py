@@ -31,9 +31,12 @@ from embedkit.index.exact import exact_top_k
 from embedkit.index.ids import IdTable
 from embedkit.index.publish import CURRENT, next_generation, publish
 from embedkit.index.vectors import blocks_of, cut, map_vectors, unit_length, write_vectors
+from embedkit.pace import Pace
 
 PROBES = 200
 _PROBE_K = 10
+_BLOCK = 8_192
+"""Rows given to the backend at a time: a graph takes seconds for them, and after each a line of progress may be due."""
 _TOLERANCE = 1e-5
 """Scores that differ by less are equal: duplicates may be found in another order."""
 
@@ -83,7 +86,7 @@ def build_index(
             _write_vectors(source, aside)
             _write_attributes(source, aside, keep)
             log(f"building {backend.entry.name} over {prefix or source.space.dim} dimensions on {threads} threads")
-            _write_backend(source, aside, backend, prefix, threads)
+            _write_backend(source, aside, backend, prefix, threads, Pace(log, source.rows))
             meta = _meta(source, aside, backend, prefix, folder)
             _write_meta(aside, meta, {})
             tested = self_test(IndexBundle.load(aside, name, backend, threads=threads))
@@ -130,11 +133,19 @@ def _write_vectors(source: Embeddings, aside: Path) -> None:
     IdTable.write(aside / IDS, (ids for ids, _ in source.blocks()))
 
 
-def _write_backend(source: Embeddings, aside: Path, backend: Part, prefix: int | None, threads: int) -> None:
+def _write_backend(source: Embeddings, aside: Path, backend: Part, prefix: int | None, threads: int, pace: Pace) -> None:
     space = source.space
     index = cast(Index, backend.create(IndexContext(prefix or space.dim, space.metric, threads)))
     full = map_vectors(aside / VECTORS)
-    index.build((cut(block, prefix, cosine=space.metric == "cosine") for block in blocks_of(full)), source.rows)
+
+    def blocks() -> Iterator[Vectors]:
+        done = 0
+        for block in blocks_of(full, _BLOCK):
+            yield cut(block, prefix, cosine=space.metric == "cosine")
+            done += len(block)  # the backend asks for the next one when it has linked this one
+            pace(done)
+
+    index.build(blocks(), source.rows)
     (aside / BACKEND).mkdir()
     index.save(aside / BACKEND)
 

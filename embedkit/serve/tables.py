@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from embedkit.evaluate.vectors import query_vectors
 from embedkit.files import atomic_file
 from embedkit.index.base import Rows, Vectors
 from embedkit.index.exact import Exclude
+from embedkit.pace import Pace
 from embedkit.serve.query import Searcher
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from embedkit.data.store import Store
 
 CHUNK = 1_024
-_EVERY = 5.0
-"""Seconds between lines of the log."""
 Log = Callable[[str], Any]
 
 
@@ -71,14 +69,14 @@ def neighbours_all(
     if k > others:
         raise UsageError(f"k = {k} is larger than the rest of the index, which holds {others} other rows; ask for at most {others}")
     allowed = None if where is None else index.attributes.where(where)
-    pace = _Pace(log)
+    pace = Pace(log, index.rows)
 
     def chunks() -> Iterator[pa.Table]:
         for start in range(0, index.rows, chunk):
             rows = np.arange(start, min(index.rows, start + chunk))
             exclude = Exclude(rows, np.arange(len(rows) + 1))
             found, scores = index.search(np.asarray(index.vectors[rows]), k, allowed=allowed, exclude=exclude)
-            pace(f"{rows[-1] + 1:,} of {index.rows:,} rows", last=bool(rows[-1] + 1 == index.rows))
+            pace(int(rows[-1]) + 1)
             yield _long(searcher, index.ids.values.take(pa.array(rows)), "id", "neighbour", found, scores)
 
     return _write(Path(out), chunks())
@@ -129,7 +127,7 @@ def recommend(
     row_in_index = _index_rows(searcher, store, target)
     like = _Like(queries, np.asarray(store.frequencies(target), dtype=np.int64), row_in_index, index.rows)
     allowed = None if where is None else index.attributes.where(where)
-    pace = _Pace(log)
+    pace = Pace(log, len(queries), "users")
 
     def chunks() -> Iterator[pa.Table]:
         for lo in range(0, len(queries), chunk):
@@ -138,7 +136,7 @@ def recommend(
             exclude = _seen(queries, lo, hi, row_in_index) if exclude_seen else None
             found, scores = index.search(vectors, k, allowed=allowed, exclude=exclude)
             like.note(found, lo)
-            pace(f"{hi:,} of {len(queries):,} users", last=hi == len(queries))
+            pace(hi)
             yield _long(searcher, pa.array(queries.ids[lo:hi], pa.large_string()), "user", "item", found, scores)
 
     return like.figures(_write(Path(out), chunks()))
@@ -169,19 +167,6 @@ class _Like:
         there = self._novelty[~np.isnan(self._novelty)]
         novelty = float(there.mean()) if len(there) else float("nan")
         return Recommended(rows, len(there), float(self._shown.mean()), novelty, popularity_bias(self._popular, self._usual))
-
-
-class _Pace:
-    """Passes a line on every few seconds, and the last one."""
-
-    def __init__(self, log: Log) -> None:
-        self.log = log
-        self.said = time.monotonic()
-
-    def __call__(self, line: str, *, last: bool) -> None:
-        if last or time.monotonic() - self.said > _EVERY:
-            self.said = time.monotonic()
-            self.log(line)
 
 
 def _user_tower(searcher: Searcher, tower: str | None) -> str:

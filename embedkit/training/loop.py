@@ -6,9 +6,10 @@ import math
 
 from embedkit.errors import DataError
 from embedkit.nn.gather import world
+from embedkit.pace import clock_text
 from embedkit.training.distributed import any_of, average_gradients, first, from_first, mean
 from embedkit.training.memory import give_back
-from embedkit.training.report import clock_text, summary
+from embedkit.training.report import summary
 from embedkit.training.session import Session
 from embedkit.training.signals import Interruption
 from embedkit.training.stages import StageResult

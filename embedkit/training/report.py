@@ -173,14 +173,6 @@ class TimeLeft:
         return (time.monotonic() - self._since) / done * (self._total - step)
 
 
-def clock_text(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
-
-
 def summary(losses: Mapping[str, float], rows_per_second: float) -> str:
     """What a line says of a step: the loss, its parts when there are several, and the pace."""
     names = [name for name in losses if name != "loss" and "/" not in name]

@@ -170,6 +170,21 @@ def test_columns_are_kept_to_filter_by(tmp_path: Path, folder: Path, backend: Ca
         build_index(folder, tmp_path / "i", backend("exact"), keep=["size"])
 
 
+@pytest.mark.parametrize("use", ["hnsw", "exact"])
+def test_a_long_build_says_how_far_it_is(
+    use: str, tmp_path: Path, folder: Path, backend: Callable[..., Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedkit.index.build._BLOCK", 1_000)
+    monkeypatch.setattr("embedkit.pace.EVERY", -1.0)
+    said: list[str] = []
+    build_index(folder, tmp_path / "i", backend(use), keep=[], log=said.append)
+    assert [line.partition(" rows, ")[0] for line in said if line.endswith(" left")] == [
+        "1,000 of 2,500",
+        "2,000 of 2,500",
+        "2,500 of 2,500",
+    ]
+
+
 def test_the_catalogue_must_be_what_was_embedded(
     embeddings: Callable[..., Path], tmp_path: Path, vectors: np.ndarray, backend: Callable[..., Part]
 ) -> None:

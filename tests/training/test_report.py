@@ -10,7 +10,7 @@ import torch
 from embedkit.config.model import ValidateConfig
 from embedkit.training.curve import draw_curve
 from embedkit.training.meter import Meter
-from embedkit.training.report import MetricsFile, RunLog, clock_text, make_progress, summary
+from embedkit.training.report import MetricsFile, RunLog, make_progress, summary
 from embedkit.training.validate import Stopper
 
 
@@ -87,7 +87,6 @@ def test_stopper_knows_which_way_is_better():
 
 
 def test_texts():
-    assert [clock_text(s) for s in (3.2, 75, 3725)] == ["0:03", "1:15", "1:02:05"]
     assert summary({"loss": 1.5, "nce": 1.5}, 1234.0) == "loss 1.5000  1,234 rows/s"
     assert summary({"loss": 3.0, "a": 1.0, "b": 2.0, "b/part": 9.0}, 10.0) == "loss 3.0000  a 1.0000  b 2.0000  10 rows/s"
 

@@ -6,8 +6,8 @@
 The two train one after the other with as many threads. RecBole has its default options but for width, depth, heads and length, which are
 ours, cross-entropy over all items, and batches of 256 rows: its default of 2,048 (``--batch 2048``) learns far more slowly on Beauty.
 embedkit has its starter run file at that width; ``--set`` changes it further. Both stop when validation NDCG@10 has not risen for three
-epochs, embedkit after the epochs of its file at the latest, RecBole after ``--epochs``. Both are ranked alike: what a user has taken is left
-out, ties are broken at random. Writes ``rival.md``, and ``ours.jsonl`` and ``rival.jsonl`` with a line an epoch. What is done is not
+epochs, embedkit after the epochs of its file at the latest, RecBole after ``--epochs``. Both are ranked alike: what a user has taken is
+left out, ties are broken at random. Writes ``rival.md``, and ``ours.jsonl`` and ``rival.jsonl`` with a line an epoch. What is done is not
 repeated, and RecBole goes on after the last epoch that it finished.
 """
 
