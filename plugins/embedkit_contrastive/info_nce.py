@@ -6,13 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embedkit.nn.chunked import MOST_LOGITS, cross_entropy
-from embedkit.nn.gather import shards
+from embedkit.nn.gather import Shards, shards
+from embedkit.nn.sampled_cross_entropy import sampled_cross_entropy
 from embedkit.nn.unit import unit
 from embedkit.training.loss import Forward, Loss, LossContext, LossResult, Needs, Step, zero
 from embedkit_contrastive.checks import require_pairs, require_tower, table_rows
 from embedkit_contrastive.configs import InfoNCEConfig
 from embedkit_contrastive.projector import Projector
+
+_AT_ONCE = 2**24
+"""Logits of a batch that are made as one matrix, 64 MiB in float32; those of a larger one are never held whole."""
 
 
 class InfoNCE(Loss):
@@ -46,19 +49,33 @@ class InfoNCE(Loss):
         if batch.total == 0:
             return LossResult(zero(first) + zero(second))
         scale = 1.0 / step.value(self.config.temperature)
+        bounded = all(one.normalized for one in outputs)
         numbers = table_rows(step, self.config.views[0], self.table, first.shape[0])
         if self.config.projector and batch.total > 1:  # a single row has no statistics, and no negatives either
             first, second = (unit(self.projector(batch.gather(one.raw.float()))) for one in outputs)
             numbers = None if numbers is None else batch.gather(numbers)
-            batch = batch.whole
-        if len(batch.sizes) == 1 and batch.total**2 <= MOST_LOGITS:
+            batch, bounded = batch.whole, True
+        if len(batch.sizes) == 1 and batch.total**2 <= _AT_ONCE:
             return LossResult(self._at_once(first * scale, second, numbers))
-        rows = None if numbers is None else (numbers, batch.gather(torch.where(numbers < 0, -2, numbers)))
-        own = batch.own(first.device)
-        losses = cross_entropy(first, batch.gather(second), own, scale=scale, rows=rows)
+        total = self._one_way(first, second, batch, numbers, scale, bounded)
         if self.config.symmetric:
-            losses = 0.5 * (losses + cross_entropy(second, batch.gather(first), own, scale=scale, rows=rows))
-        return LossResult(batch.mean(losses.sum(), torch.tensor(first.shape[0], device=first.device)))
+            total = 0.5 * (total + self._one_way(second, first, batch, numbers, scale, bounded))
+        return LossResult(batch.mean(total, torch.tensor(first.shape[0], device=first.device)))
+
+    def _one_way(self, asking: Tensor, answers: Tensor, batch: Shards, numbers: Tensor | None, scale: float, bounded: bool) -> Tensor:
+        """The sum over the own rows, told among the answers of all processes."""
+        own = batch.own(asking.device)
+        numbers = own if numbers is None else torch.where(numbers < 0, -1 - own, numbers)  # an unknown row is a copy of none
+        return sampled_cross_entropy(
+            asking,
+            (asking * answers).sum(1) * scale,
+            batch.gather(answers),
+            asking.new_ones(asking.shape[0]),
+            left_out=(numbers, batch.gather(numbers)),
+            scale=scale,
+            bounded=bounded,
+            precision=self.context.precision,
+        )
 
     def _at_once(self, first: Tensor, second: Tensor, numbers: Tensor | None) -> Tensor:
         """A small batch: one matrix of logits serves both directions."""

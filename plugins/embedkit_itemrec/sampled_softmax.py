@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from embedkit.errors import DataError
-from embedkit.nn.chunked import cross_entropy
 from embedkit.nn.gather import shards
+from embedkit.nn.sampled_cross_entropy import sampled_cross_entropy
 from embedkit.training.loss import Forward, LossContext, LossResult, Step, zero
 from embedkit_itemrec.configs import SampledSoftmaxConfig
 from embedkit_itemrec.pairs import PairLoss
@@ -44,19 +44,18 @@ class SampledSoftmax(PairLoss):
     def forward(self, step: Step) -> LossResult:
         """The weighted mean over the rows with a known target. Rows of all processes are candidates (decision 16)."""
         queries = self.queries(step)
-        targets = step.run(self.view, self.config.target).embedding.float()
-        rows = self.rows(step)
+        found = step.run(self.view, self.config.target)
+        targets, rows = found.embedding.float(), self.rows(step)
         batch = shards(rows.shape[0], rows.device)
         if batch.total == 0:
             return LossResult(zero(queries) + zero(targets))
         scale = 1.0 / step.value(self.config.temperature)
-        candidates, candidate_rows, own = batch.gather(targets), batch.gather(rows), batch.own(rows.device)
+        candidates, candidate_rows = batch.gather(targets), batch.gather(rows)
+        own, places = batch.own(rows.device), torch.arange(batch.total, device=rows.device)
         drawn = self._draw(step, batch.total)
         if drawn is not None:
-            drawn = drawn.to(rows.device)
-            candidates, candidate_rows = candidates.index_select(0, drawn), candidate_rows.index_select(0, drawn)
-            place = torch.full((batch.total,), -1, device=rows.device).index_copy_(0, drawn, torch.arange(len(drawn), device=rows.device))
-            own = place.index_select(0, own)
+            places = drawn.to(rows.device)
+            candidates, candidate_rows = candidates.index_select(0, places), candidate_rows.index_select(0, places)
         counts = (candidates.shape[0], 0)
         if self.config.negatives is not None:
             extra = step.run(self.config.negatives, self.config.target).embedding.float()
@@ -65,18 +64,20 @@ class SampledSoftmax(PairLoss):
             candidates = torch.cat([candidates, more.gather(extra)])
             candidate_rows = torch.cat([candidate_rows, more.gather(extra_rows)])
             counts = (counts[0], more.total)
-        losses = cross_entropy(
-            queries,
-            candidates,
-            own,
-            scale=scale,
-            correction=self._correction(candidate_rows, counts),
-            rows=(rows, candidate_rows) if self.config.mask_hits else None,
-            # A positive may not be among the drawn candidates.
-            positive=None if drawn is None else (queries * targets).sum(1) * scale + self._correction(rows, counts),
-        )
+            places = torch.cat([places, places.new_full((more.total,), -1)])
         weights = self.weights(step.views[self.view].batch, rows >= 0)
-        return LossResult(batch.mean((losses * weights).sum(), weights.sum()))
+        total = sampled_cross_entropy(
+            queries,
+            (queries * targets).sum(1) * scale + self._correction(rows, counts),
+            candidates,
+            weights,
+            left_out=(rows, candidate_rows) if self.config.mask_hits else (own, places),
+            scale=scale,
+            bias=self._correction(candidate_rows, counts),
+            bounded=found.normalized and step.run(self.view, self.config.query).normalized,
+            precision=self.context.precision,
+        )
+        return LossResult(batch.mean(total, weights.sum()))
 
     def _draw(self, step: Step, total: int) -> Tensor | None:
         """Which targets of the whole batch are candidates when there are too many: int64 [max_candidates], ascending. None: all.

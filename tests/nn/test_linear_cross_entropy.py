@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from embedkit.nn import linear_cross_entropy as module
+from embedkit.nn import partition
 from embedkit.nn.linear_cross_entropy import linear_cross_entropy
 
 
@@ -27,8 +27,8 @@ def plain(q, x, labels, weights, scale, bias):
 @pytest.mark.parametrize("rows", [1 << 24, 1])
 @pytest.mark.parametrize(("scale", "bias", "unit"), [(14.0, None, True), (100.0, None, True), (3.0, "some", False), (200.0, "some", False)])
 def test_value_and_gradients_are_those_of_the_plain_formula(monkeypatch, block, rows, scale, bias, unit):
-    monkeypatch.setattr(module, "_BLOCK", block)
-    monkeypatch.setitem(module._BUDGET, "cpu", rows)
+    monkeypatch.setattr(partition, "_BLOCK", block)
+    monkeypatch.setitem(partition._BUDGET, "cpu", rows)
     q, x, labels, weights = draw(unit=unit)
     if bias:
         bias = torch.randn(len(x), generator=torch.Generator().manual_seed(1))
@@ -46,7 +46,7 @@ def test_value_and_gradients_are_those_of_the_plain_formula(monkeypatch, block, 
 
 @pytest.mark.parametrize("budget", [1 << 24, 1])
 def test_a_query_may_have_many_labels(monkeypatch, budget):
-    monkeypatch.setitem(module._BUDGET, "cpu", budget)
+    monkeypatch.setitem(partition._BUDGET, "cpu", budget)
     q, x, labels, weights = draw()
     q = q.detach()[:5].requires_grad_()
     rows = torch.randint(0, 4, (37,), generator=torch.Generator().manual_seed(2))  # the last query has none
@@ -80,10 +80,10 @@ def test_rows_without_weight_have_no_gradient_and_may_name_any_item():
 
 def test_never_holds_queries_times_items(monkeypatch):
     seen = []
-    monkeypatch.setattr(module, "_BLOCK", 64)
-    monkeypatch.setitem(module._BUDGET, "cpu", 16 * 64 * 4)
-    real = module._Table.logits
-    monkeypatch.setattr(module._Table, "logits", lambda self, q, block: seen.append(real(self, q, block).numel()) or real(self, q, block))
+    monkeypatch.setattr(partition, "_BLOCK", 64)
+    monkeypatch.setitem(partition._BUDGET, "cpu", 16 * 64 * 4)
+    real = partition.Items.logits
+    monkeypatch.setattr(partition.Items, "logits", lambda self, q, block: seen.append(real(self, q, block).numel()) or real(self, q, block))
     q, x, labels, weights = draw(n=100, m=1000)
     linear_cross_entropy(q, x, labels, weights, scale=14.0, bounded=True)
     assert max(seen) <= 16 * 64

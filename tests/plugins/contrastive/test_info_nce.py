@@ -12,6 +12,7 @@ from embedkit.nn.values import Outputs, Tokens
 from embedkit.schema import Schema, Tower
 from embedkit.training.loss import LossContext
 from embedkit.views import View
+from embedkit_contrastive import info_nce
 from embedkit_contrastive.configs import InfoNCEConfig
 from embedkit_contrastive.info_nce import InfoNCE
 
@@ -44,16 +45,18 @@ def vectors(n):
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_is_the_definition_with_copies_left_out(symmetric):
-    v, rows, t = vectors(4), [3, 5, 3, -1], 0.3
+@pytest.mark.parametrize("at_once", [2**24, 0])
+def test_is_the_definition_with_copies_left_out(monkeypatch, symmetric, at_once):
+    monkeypatch.setattr(info_nce, "_AT_ONCE", at_once)
+    v, rows, t = vectors(5), [3, 5, 3, -1, -1], 0.3  # unknown rows are copies of none
     found = float(loss_of(symmetric=symmetric, temperature=t)(FakeStep(v, torch.tensor(rows))).loss)
 
     def direction(a, b):
         total = 0.0
-        for i in range(4):
-            scores = [float(a[i] @ b[j]) / t for j in range(4) if j == i or rows[j] != rows[i]]
+        for i in range(5):
+            scores = [float(a[i] @ b[j]) / t for j in range(5) if j == i or rows[j] != rows[i] or rows[j] < 0]
             total += math.log(sum(math.exp(s) for s in scores)) - float(a[i] @ b[i]) / t
-        return total / 4
+        return total / 5
 
     wanted = direction(v["a"], v["b"])
     if symmetric:
