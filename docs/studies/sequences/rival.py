@@ -5,10 +5,10 @@
 
 The two train one after the other with as many threads. RecBole has its default options but for width, depth, heads and length, which are
 ours, cross-entropy over all items, and batches of 256 rows: its default of 2,048 (``--batch 2048``) learns far more slowly on Beauty.
-embedkit has its starter run file at that width; ``--set`` changes it further. Both stop when validation NDCG@10 has not risen for three
-epochs, embedkit after the epochs of its file at the latest, RecBole after ``--epochs``. Both are ranked alike: what a user has taken is
-left out, ties are broken at random. Writes ``rival.md``, and ``ours.jsonl`` and ``rival.jsonl`` with a line an epoch. What is done is not
-repeated, and RecBole goes on after the last epoch that it finished.
+embedkit has its starter run file at that width, changed by an arm of the study (``--arm``) and by ``--set``. Both stop when validation
+NDCG@10 has not risen for three epochs, embedkit after the epochs of its file at the latest, RecBole after ``--epochs``. Both are ranked
+alike: what a user has taken is left out, ties are broken at random. Writes ``rival.md``, and ``ours.jsonl`` and ``rival.jsonl`` with a
+line an epoch. What is done is not repeated, and RecBole goes on after the last epoch that it finished.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from run import arms, changes_of
 
 import embedkit
 from embedkit.errors import told
@@ -122,13 +123,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--arm", default="ids", choices=arms(), help="what embedkit's run file changes")
     parser.add_argument("--batch", type=int, default=256, help="rows a batch of RecBole")
     parser.add_argument("--epochs", type=int, default=50, help="of RecBole at most")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change embedkit's run file further")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     chosen = (options.width, options.threads, options.seed)
-    mine = ours(options.data, options.out, *chosen, options.set)
+    mine = ours(options.data, options.out, *chosen, [*changes_of(options.arm), *options.set])
     sides = {"embedkit": mine, "RecBole": theirs(options.data, options.out, *chosen, options.batch, options.epochs)}
     table = report(sides, options.width, options.threads)
     atomic_write(options.out / "rival.md", table)

@@ -49,7 +49,7 @@ class Study:
                 raise UsageError(f"{self.path}: {name} ran with --set {set_before}, not {self.changes}; give the same or another --out")
             return
         folder = self.out / "runs" / name
-        options = [f"{key}={_inline(value)}" for key, value in tomllib.loads((ARMS / f"{arm}.toml").read_text()).items()]
+        options = changes_of(arm)
         began = time.perf_counter()
         started = list_runs(folder)
         if not started:
@@ -97,6 +97,16 @@ class Study:
         return "\n".join([*lines, "", f"{first.shape[1]:,} users, {seeds} seeds; {METRICS[0]} of {arms[0]} by seed: {seed_means}."]) + "\n"
 
 
+def arms() -> list[str]:
+    """Names of the files of ``arms/``."""
+    return sorted(path.stem for path in ARMS.glob("*.toml"))
+
+
+def changes_of(arm: str) -> list[str]:
+    """What an arm changes in the starter run file, as ``--set`` takes it."""
+    return [f"{key}={_inline(value)}" for key, value in tomllib.loads((ARMS / f"{arm}.toml").read_text()).items()]
+
+
 def _inline(value: Any) -> str:
     """A value as TOML in one line, as ``--set`` takes it."""
     if isinstance(value, dict):
@@ -110,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="starter run file of amazon_beauty or amazon_sports")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
-    parser.add_argument("--arms", nargs="+", default=["ids"], choices=sorted(path.stem for path in ARMS.glob("*.toml")))
+    parser.add_argument("--arms", nargs="+", default=["ids"], choices=arms())
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change every arm, such as stages.0.epochs=2")
     options = parser.parse_args()
