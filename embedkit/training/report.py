@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,18 +158,6 @@ class MetricsFile:
             return []
         lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
-
-
-class TimeLeft:
-    """Seconds that the rest of a stage takes, from the pace since its start."""
-
-    def __init__(self, start: int, total: int) -> None:
-        self._start, self._total, self._since = start, total, time.monotonic()
-
-    def __call__(self, step: int) -> float:
-        """Seconds left after ``step`` steps."""
-        done = max(1, step - self._start)
-        return (time.monotonic() - self._since) / done * (self._total - step)
 
 
 def summary(losses: Mapping[str, float], rows_per_second: float) -> str:

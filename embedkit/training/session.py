@@ -14,6 +14,7 @@ from embedkit.config.model import TrainConfig
 from embedkit.data.batch import Batch
 from embedkit.errors import DataError
 from embedkit.nn.gather import rank, world
+from embedkit.pace import TimeLeft
 from embedkit.training import memory
 from embedkit.training.average import Average
 from embedkit.training.build import build_losses, build_views, stream_fields, stream_groups
@@ -24,7 +25,7 @@ from embedkit.training.meter import Meter
 from embedkit.training.networks import Networks
 from embedkit.training.optimize import Optimizers, trained
 from embedkit.training.pieces import refuse_batch_statistics
-from embedkit.training.report import MetricsFile, RunLog, TimeLeft, make_progress
+from embedkit.training.report import MetricsFile, RunLog, make_progress
 from embedkit.training.schedule import Clock
 from embedkit.training.step import StepModule
 from embedkit.training.validate import Stopper, check_metric

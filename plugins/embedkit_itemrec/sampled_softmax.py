@@ -51,7 +51,7 @@ class SampledSoftmax(PairLoss):
             return LossResult(zero(queries) + zero(targets))
         scale = 1.0 / step.value(self.config.temperature)
         candidates, candidate_rows = batch.gather(targets), batch.gather(rows)
-        own, places = batch.own(rows.device), torch.arange(batch.total, device=rows.device)
+        places = torch.arange(batch.total, device=rows.device)
         drawn = self._draw(step, batch.total)
         if drawn is not None:
             places = drawn.to(rows.device)
@@ -71,7 +71,7 @@ class SampledSoftmax(PairLoss):
             (queries * targets).sum(1) * scale + self._correction(rows, counts),
             candidates,
             weights,
-            left_out=(rows, candidate_rows) if self.config.mask_hits else (own, places),
+            left_out=(rows, candidate_rows) if self.config.mask_hits else (batch.own(rows.device), places),
             scale=scale,
             bias=self._correction(candidate_rows, counts),
             bounded=found.normalized and step.run(self.view, self.config.query).normalized,
@@ -100,11 +100,7 @@ class SampledSoftmax(PairLoss):
         if self.config.correct_popularity:
             expected = self._shares(rows.device).index_select(0, rows.clamp(min=0)) * counts[0]
             if counts[1]:
-                chances = self._chances
-                each = (
-                    1.0 / self.context.rows[self.table] if chances is None else chances.to(rows.device).index_select(0, rows.clamp(min=0))
-                )
-                expected = expected + counts[1] * each
+                expected = expected + counts[1] * self._chance(rows)
             found = -expected.clamp(min=torch.finfo(torch.float32).tiny).log()
         else:
             found = torch.zeros(rows.shape, device=rows.device)

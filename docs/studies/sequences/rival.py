@@ -29,7 +29,7 @@ import polars as pl
 from run import arms, changes_of
 
 import embedkit
-from embedkit.errors import told
+from embedkit.errors import UsageError, told
 from embedkit.evaluate.estimate import difference, interval
 from embedkit.evaluate.metrics import Floats
 from embedkit.files import atomic_write
@@ -114,6 +114,20 @@ def report(sides: dict[str, tuple[list[dict[str, Any]], Floats]], width: int, th
     return "\n".join([*lines, "", f"Width {width}, {threads} threads, one seed, {users:,} users."]) + "\n"
 
 
+def keep_to(options: argparse.Namespace) -> None:
+    """Refuse a folder that holds a comparison with other options: what is done there would be told as if it were this one's.
+
+    More epochs for RecBole are none: it goes on.
+    """
+    asked = {key: str(value) for key, value in vars(options).items() if key not in ("out", "epochs")}
+    path = options.out / "options.json"
+    before = json.loads(path.read_text()) if path.exists() else asked
+    if other := [key for key in asked if before.get(key) != asked[key]]:
+        words = ", ".join(f"--{key} {before.get(key)}" for key in other)
+        raise UsageError(f"{options.out}: holds a comparison with {words}; give the same or another --out")
+    atomic_write(path, json.dumps(asked, indent=1) + "\n")
+
+
 @told()
 def main() -> None:
     """Run the comparison."""
@@ -129,6 +143,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change embedkit's run file further")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    keep_to(options)
     chosen = (options.width, options.threads, options.seed)
     mine = ours(options.data, options.out, *chosen, [*changes_of(options.arm), *options.set])
     sides = {"embedkit": mine, "RecBole": theirs(options.data, options.out, *chosen, options.batch, options.epochs)}
