@@ -121,7 +121,8 @@ def keep_to(options: argparse.Namespace) -> None:
     """
     asked = {key: str(value) for key, value in vars(options).items() if key not in ("out", "epochs")}
     path = options.out / "options.json"
-    before = json.loads(path.read_text()) if path.exists() else asked
+    begun = path.exists() and any((options.out / name).exists() for name in ("ours.jsonl", "rival.jsonl"))
+    before = json.loads(path.read_text()) if begun else asked
     if other := [key for key in asked if before.get(key) != asked[key]]:
         words = ", ".join(f"--{key} {before.get(key)}" for key in other)
         raise UsageError(f"{options.out}: holds a comparison with {words}; give the same or another --out")
