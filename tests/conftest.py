@@ -17,6 +17,9 @@ from embedkit.host import Host
 from embedkit.registry import Registry
 from embedkit.testing.shop import make_bundle, write_tables
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+"""Runs and commands that tests start are held to the last bit, which is promised on a CPU alone."""
+
 
 @pytest.fixture(autouse=True)
 def _own_torch_settings() -> Iterator[None]:

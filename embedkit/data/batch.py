@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -41,9 +41,12 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch on another device."""
+        return self._moved(lambda x: x.to(device, non_blocking=non_blocking))
 
-        def move(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()}
+    def pin_memory(self) -> Batch:
+        """The batch in memory that a GPU reads by itself, so that ``to`` need not wait."""
+        return self._moved(Tensor.pin_memory)
 
-        columns = {k: c.to(device, non_blocking=non_blocking) for k, c in self.columns.items()}
-        return Batch(columns, move(self.rows), move(self.labels), move(self.extras), self.window, self.asks)
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        rows, labels, extras = ({name: move(x) for name, x in held.items()} for held in (self.rows, self.labels, self.extras))
+        return Batch({name: column.moved(move) for name, column in self.columns.items()}, rows, labels, extras, self.window, self.asks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +18,14 @@ class Column:
 
     ``present`` is bool [B], False where the row has no value; None means that every row has one. An empty list is present and has
     length 0. What ``values`` holds in a dense row that is not present is unspecified (wall 6: missing is a mask, not a number).
+
+    ``longest`` is the length of the longest row of a ragged column, where it is known without asking the device that holds it.
     """
 
     values: Tensor
     offsets: Tensor | None = None
     present: Tensor | None = None
+    longest: int | None = None
 
     def __len__(self) -> int:
         return self.values.shape[0] if self.offsets is None else self.offsets.shape[0] - 1
@@ -49,10 +53,15 @@ class Column:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Column:
         """The column on another device."""
 
-        def move(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.to(device, non_blocking=non_blocking)
+        return self.moved(lambda x: x.to(device, non_blocking=non_blocking))
 
-        return Column(self.values.to(device, non_blocking=non_blocking), move(self.offsets), move(self.present))
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Column:
+        """The column with every tensor moved by ``move``. Its longest row is measured before: a GPU would have to be waited for."""
+        longest = self.longest
+        if longest is None and self.offsets is not None and self.offsets.device.type == "cpu":
+            longest = _longest(self.lengths())
+        offsets, present = (None if x is None else move(x) for x in (self.offsets, self.present))
+        return Column(move(self.values), offsets, present, longest)
 
     def nbytes(self) -> int:
         """Bytes of all tensors."""
@@ -68,6 +77,14 @@ def ragged_ranges(start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
     torch.cumsum(length, 0, out=offsets[1:])
     shift = torch.repeat_interleave(start - offsets[:-1], length, output_size=int(offsets[-1]))
     return torch.arange(shift.shape[0], device=shift.device) + shift, offsets
+
+
+def places(column: Column, width: int) -> Tensor:
+    """Where the values of a ragged column lie in its rows laid out [B, width] one after the other: int64 [T]."""
+    assert column.offsets is not None
+    shift = torch.arange(len(column), device=column.offsets.device) * width - column.offsets[:-1]
+    count = column.values.shape[0]
+    return torch.repeat_interleave(shift, column.lengths(), output_size=count) + torch.arange(count, device=shift.device)
 
 
 def concat(columns: list[Column]) -> Column:
@@ -100,7 +117,8 @@ def padded(column: Column, max_length: int | None = None) -> tuple[Tensor, Tenso
     if max_length is not None:
         start = start + (length - max_length).clamp(min=0)
         length = length.clamp(max=max_length)
-    width = max(1, int(length.max()) if length.numel() else 1)
+    longest = _longest(length) if column.longest is None else column.longest
+    width = max(1, longest if max_length is None else min(longest, max_length))
     position = torch.arange(width, device=length.device)
     pad = position.unsqueeze(0) >= length.unsqueeze(1)
     if column.values.shape[0] == 0:
@@ -109,3 +127,7 @@ def padded(column: Column, max_length: int | None = None) -> tuple[Tensor, Tenso
     dense = column.values.index_select(0, index.flatten()).view(*index.shape, *column.values.shape[1:])
     mask = pad.view(*pad.shape, *([1] * (dense.dim() - 2)))
     return dense.masked_fill(mask, 0), pad
+
+
+def _longest(lengths: Tensor) -> int:
+    return int(lengths.max()) if lengths.numel() else 0

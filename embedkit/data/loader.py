@@ -43,6 +43,7 @@ class Loader:
         world: number of processes.
         seed: of the order on the stream path.
         prefetch: batches made ahead; 0 makes each one when it is asked for.
+        pin: put batches in memory that a GPU reads by itself.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class Loader:
         world: int = 1,
         seed: int = 0,
         prefetch: int = 2,
+        pin: bool = False,
     ) -> None:
         self.store, self.stream, self.fields, self.name = store, stream, tuple(fields), name
-        self._rank, self._world, self._prefetch = rank, world, prefetch
+        self._rank, self._world, self._prefetch, self._pin = rank, world, prefetch, pin
         where = f"streams.{name}"
         if stream.rows == "events" and stream.table not in store.events:
             raise UsageError(f"{where}: rows = 'events' needs an event table; set tables.{stream.table}.user, or use rows = 'rows'")
@@ -99,7 +101,8 @@ class Loader:
     def _make(self) -> Iterator[tuple[Batch, State]]:
         for drawn in self._source:
             position = dict(self._source.state_dict())
-            yield self._batch(drawn), position
+            batch = self._batch(drawn)
+            yield batch.pin_memory() if self._pin else batch, position
 
     def _batch(self, drawn: Any) -> Batch:
         if isinstance(self._source, BufferedShuffle):
@@ -163,6 +166,7 @@ def make_loader(
     rank: int = 0,
     world: int = 1,
     prefetch: int = 2,
+    pin: bool = False,
     stage: str = "",
     groups: npt.NDArray[np.int64] | None = None,
 ) -> Loader:
@@ -178,6 +182,7 @@ def make_loader(
         rank: this process.
         world: number of processes; ``stream.size`` is the size of all their shards together.
         prefetch: batches made ahead in a thread.
+        pin: put batches in memory that a GPU reads by itself.
         stage: the stage's place in the run file, such as ``stages.0``, for messages.
         groups: the group of each row of the stream's table, int64 [M], for samplers that mind groups.
 
@@ -211,7 +216,7 @@ def make_loader(
         columns["frequency"] = store.frequencies(stream.table).numpy()[rows]
     context = SamplerContext(rows=rows, size=stream.size, seed=own_seed, columns=columns)
     sampler = cast(BatchSampler, entry.create(config, context=context))
-    return Loader(store, stream, sampler, fields, name=name, rank=rank, world=world, seed=own_seed, prefetch=prefetch)
+    return Loader(store, stream, sampler, fields, name=name, rank=rank, world=world, seed=own_seed, prefetch=prefetch, pin=pin)
 
 
 def _windows(store: Store, stream: StreamConfig, fields: Sequence[str], where: str) -> Windows | None:

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from embedkit.nn.layer import Layer
 
-class Block(nn.Module):
+
+class Block(Layer):
     """Attention and feed-forward, each on a normalised input and added to it (pre-norm; Xiong et al. 2020, arXiv 2002.04745).
 
     Args:

@@ -143,7 +143,7 @@ class Encoder(Component, nn.Module):
             x, pad = _fill(x, pad, ~column.present, self.missing[row])
         shown = torch.zeros_like(pad)
         if hide_values is not None:
-            shown = padded(Column(hide_values, column.offsets))[0]
+            shown = padded(Column(hide_values, column.offsets, longest=column.longest))[0]
             x = torch.where(shown.unsqueeze(-1), self.hidden[row].to(x.dtype), x)
         if hide is not None and view.fill == "replace":
             x, pad = _fill(x, pad, hide, self.hidden[row])
@@ -194,7 +194,7 @@ def _blank(column: Column, hide: Tensor | None, hide_values: Tensor | None) -> C
     if mask is None:
         return column
     values = column.values.masked_fill(mask.view(-1, *([1] * (column.values.dim() - 1))), 0)
-    return Column(values, column.offsets, column.present)
+    return Column(values, column.offsets, column.present, column.longest)
 
 
 def _fill(x: Tensor, pad: Tensor, rows: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:

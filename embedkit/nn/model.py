@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedkit.data.batch import Batch
-from embedkit.data.columns import Column
+from embedkit.data.columns import Column, places
 from embedkit.errors import DataError, PluginError, UsageError
 from embedkit.nn.encoder import Encoder, EncoderContext
 from embedkit.nn.head import Head, HeadContext
@@ -312,6 +312,4 @@ class Model(nn.Module):
 
 def drop_padding(x: Tensor, column: Column) -> Tensor:
     """[B, W, …] → [N, …]: one row for each value of a ragged column, in its order."""
-    position = torch.arange(x.shape[1], device=x.device)
-    kept = (position.unsqueeze(0) < column.lengths().unsqueeze(1)).flatten().nonzero().squeeze(1)
-    return x.flatten(0, 1).index_select(0, kept)
+    return x.flatten(0, 1).index_select(0, places(column, x.shape[1]))

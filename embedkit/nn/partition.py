@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-_BLOCK = 65_536
+_BLOCK = {"cpu": 2**16, "cuda": 2**18}
 """Items scored at a time. A table with more is gone through twice: once for the sums, once for the gradients."""
-_BUDGET = {"cpu": 12 * 2**20, "cuda": 256 * 2**20}
-"""Bytes of logits that are held at a time: on a CPU about what stays in its cache, which halves the time."""
+_BUDGET = {"cpu": 12 * 2**20, "cuda": 512 * 2**20}
+"""Bytes of logits that are held at a time: on a CPU about what stays in its cache, which halves the time; a GPU waits for every piece."""
+_ALIGNED = {"cpu": 1, "cuda": 8}
+"""Numbers that the rows of matrices are a multiple of: a GPU's matrix units read 16 bytes at a time, and rows that begin elsewhere take
+several times as long."""
 _SAFE = 40.0
 """Logits of at most this size need no maximum taken off: the exponential of twice as much is still a float32, and not zero."""
 
@@ -27,16 +31,22 @@ class Items:
     """
 
     def __init__(self, items: Tensor, scale: float, bias: Tensor | None, bounded: bool, precision: torch.dtype) -> None:
-        self.rows = items.to(precision)
+        count, self.width = items.shape
+        aligned = _of(_ALIGNED, items.device)
+        self.rows = F.pad(items.to(precision), (0, 0, 0, -count % aligned))
         self.scale = scale
-        self.with_ones = torch.cat([self.rows, self.rows.new_ones(items.shape[0], 1)], 1)
-        self.blocks = list(pieces(items.shape[0], _BLOCK))
+        ones = self.rows.new_zeros(self.rows.shape[0], 1 + -(self.width + 1) % aligned)
+        ones[:count, 0] = 1.0
+        self.with_ones = torch.cat([self.rows, ones], 1)
+        self.blocks = list(pieces(self.rows.shape[0], _of(_BLOCK, items.device)))
         self.small = bounded and scale <= _SAFE
+        if bias is None and not self.small and self.rows.shape[0] > count:
+            bias = items.new_zeros(count)  # rows that only fill up must not be the largest logit
         # Taken off before the logits are rounded, and given back to their log sums: a correction that all items share is then exact.
         self.shift = 0.0 if bias is None or bias.numel() == 0 else bias.amax().clamp(min=torch.finfo(bias.dtype).min)
-        self.bias = None if bias is None else (bias - self.shift).to(precision)
-        widest = max(1, min(items.shape[0], _BLOCK))
-        self.queries_at_once = max(16, _BUDGET.get(items.device.type, _BUDGET["cuda"]) // (widest * self.rows.element_size()))
+        self.bias = None if bias is None else F.pad((bias - self.shift).to(precision), (0, -count % aligned), value=-torch.inf)
+        widest = max(1, min(self.rows.shape[0], _of(_BLOCK, items.device)))
+        self.queries_at_once = max(16, _of(_BUDGET, items.device) // (widest * self.rows.element_size()))
 
     def logits(self, queries: Tensor, block: slice) -> Tensor:
         """Those of one block, of queries that are scaled: [R, C]."""
@@ -88,7 +98,7 @@ class Sums:
             exponentials = self._exponentials(block)
             total += torch.mm(exponentials, items.with_ones[block]).float()
             self._held = exponentials if len(items.blocks) == 1 else None
-        self._weighted, sums = total[:, :-1], total[:, -1]
+        self._weighted, sums = total[:, : items.width], total[:, items.width]
         self.log_sums = sums.log() + self._top.squeeze(1).float() + items.shift
         self._sums = sums.masked_fill(sums == 0, 1.0)  # a query that sees no item has no mean
 
@@ -101,7 +111,8 @@ class Sums:
         share = (queries / self._sums.unsqueeze(1)).to(self._queries.dtype)
         for block in self._all.blocks:
             exponentials = self._exponentials(block) if self._held is None else self._held
-            grad[block] += torch.mm(exponentials.T, share)
+            found = grad[block]
+            found += torch.mm(exponentials.T, share)[: found.shape[0]]
 
     def _maximum(self) -> Tensor:
         if not self._all.blocks:
@@ -124,3 +135,7 @@ def pieces(count: int, size: int) -> Iterator[slice]:
     """Slices of at most ``size`` that cover ``count``."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
+
+
+def _of(limits: dict[str, int], device: torch.device) -> int:
+    return limits.get(device.type, limits["cuda"])

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from embedkit.config.model import ComputeConfig
 from embedkit.errors import UsageError
 from embedkit.nn.gather import world
+from embedkit.nn.layer import Layer
 from embedkit.training.distributed import device_of, local_processes
 
 
@@ -55,6 +57,13 @@ def set_up(config: ComputeConfig) -> torch.device:
 def autocast_type(config: ComputeConfig) -> torch.dtype | None:
     """Type of forwards under autocast, None for float32."""
     return torch.bfloat16 if config.precision == "bfloat16" else None
+
+
+def compile_layers(module: nn.Module) -> None:
+    """Have every ``Layer`` of a module compiled when it first runs; its parameters keep their names."""
+    for layer in module.modules():
+        if isinstance(layer, Layer):
+            layer.compile(dynamic=True)
 
 
 def facts(device: torch.device, data_path: str) -> dict[str, Any]:

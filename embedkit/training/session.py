@@ -19,7 +19,7 @@ from embedkit.training import memory
 from embedkit.training.average import Average
 from embedkit.training.build import build_losses, build_views, stream_fields, stream_groups
 from embedkit.training.checkpoint import Checkpoints, collect_states, read_state
-from embedkit.training.compute import autocast_type, derive_seed, facts, global_state, load_global_state, seed_all
+from embedkit.training.compute import autocast_type, compile_layers, derive_seed, facts, global_state, load_global_state, seed_all
 from embedkit.training.distributed import first
 from embedkit.training.meter import Meter
 from embedkit.training.networks import Networks
@@ -65,6 +65,8 @@ class Session:
         self.module = StepModule(context.model, losses, self.networks.models, autocast_type(compute), config.forward_rows).to(
             context.device
         )
+        if compute.compile:
+            compile_layers(self.module)
         self.parameters = trained({"": context.model, "losses.": self.module.losses}, config.freeze, where=where)
         self.optimizers = Optimizers(
             self.parameters,
@@ -86,6 +88,7 @@ class Session:
                 self.fields[name],
                 rank=rank(),
                 world=world(),
+                pin=context.device.type == "cuda",
                 stage=where,
                 groups=self.groups.get(name),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from embedkit.nn.layer import Layer
 from embedkit.nn.pooling import slots, without_empty
 from embedkit.nn.trunk import Trunk, TrunkContext
 from embedkit.nn.values import Tokens
@@ -12,7 +13,7 @@ from embedkit_tabular.configs import CrossConfig
 from embedkit_tabular.trunks import perceptron
 
 
-class CrossLayer(nn.Module):
+class CrossLayer(Layer):
     """``x0 * (W x + b) + x``; with a rank, ``W = U V`` (section 3.5 there).
 
     Args:

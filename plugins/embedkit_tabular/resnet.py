@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedkit.nn.head import Head, HeadContext
+from embedkit.nn.layer import Layer
 from embedkit.nn.pooling import slots, without_empty
 from embedkit.nn.trunk import Trunk, TrunkContext
 from embedkit.nn.values import Tokens
@@ -26,7 +27,7 @@ class RowNorm(nn.BatchNorm1d):
         return super().forward(input)
 
 
-class ResNetBlock(nn.Module):
+class ResNetBlock(Layer):
     """``x + Dropout(Linear(Dropout(ReLU(Linear(Norm(x))))))``."""
 
     def __init__(self, dim: int, hidden: int, config: ResNetOptions) -> None:

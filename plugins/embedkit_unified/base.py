@@ -50,12 +50,12 @@ class TableEncoder(Encoder):
             codes = codes.masked_fill(torch.rand(codes.shape, device=codes.device) < self.config.unknown_dropout, 0)
         if column.offsets is None:
             return self.lookup(spec, codes).unsqueeze(1), None
-        empty = self.empty[self.context.fields.index(spec)]
+        empty = self.empty[self._row[spec.name]]
         nothing = (column.lengths() == 0).unsqueeze(1)
         if not self.one_token_a_value(spec):
             x = self.mean(spec, codes, column.offsets)
             return torch.where(nothing, empty.to(x.dtype), x).unsqueeze(1), None
-        codes, pad = padded(Column(codes, column.offsets))
+        codes, pad = padded(Column(codes, column.offsets, longest=column.longest))
         x = self.lookup(spec, codes).masked_fill(pad.unsqueeze(-1), 0.0)
         first = torch.zeros_like(pad)
         first[:, 0] = True

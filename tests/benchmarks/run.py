@@ -24,6 +24,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 NAMES = (
     "train_step",
     "next_item",
+    "next_item_gpu",
     "tjepa_step",
     "tjepa_floor",
     "tjepa_columns",

@@ -23,11 +23,12 @@ def plain(q, x, labels, weights, scale, bias):
     return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
 
 
-@pytest.mark.parametrize("block", [65_536, 20])
+@pytest.mark.parametrize(("block", "aligned"), [(65_536, 1), (20, 1), (65_536, 8), (24, 8)])
 @pytest.mark.parametrize("rows", [1 << 24, 1])
 @pytest.mark.parametrize(("scale", "bias", "unit"), [(14.0, None, True), (100.0, None, True), (3.0, "some", False), (200.0, "some", False)])
-def test_value_and_gradients_are_those_of_the_plain_formula(monkeypatch, block, rows, scale, bias, unit):
-    monkeypatch.setattr(partition, "_BLOCK", block)
+def test_value_and_gradients_are_those_of_the_plain_formula(monkeypatch, block, aligned, rows, scale, bias, unit):
+    monkeypatch.setitem(partition._BLOCK, "cpu", block)
+    monkeypatch.setitem(partition._ALIGNED, "cpu", aligned)
     monkeypatch.setitem(partition._BUDGET, "cpu", rows)
     q, x, labels, weights = draw(unit=unit)
     if bias:
@@ -80,7 +81,7 @@ def test_rows_without_weight_have_no_gradient_and_may_name_any_item():
 
 def test_never_holds_queries_times_items(monkeypatch):
     seen = []
-    monkeypatch.setattr(partition, "_BLOCK", 64)
+    monkeypatch.setitem(partition._BLOCK, "cpu", 64)
     monkeypatch.setitem(partition._BUDGET, "cpu", 16 * 64 * 4)
     real = partition.Items.logits
     monkeypatch.setattr(partition.Items, "logits", lambda self, q, block: seen.append(real(self, q, block).numel()) or real(self, q, block))

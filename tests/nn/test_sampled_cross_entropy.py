@@ -31,14 +31,15 @@ def plain(queries, positives, candidates, weights, scale, bias, numbers):
     return (weights * losses).sum()
 
 
-@pytest.mark.parametrize("block", [65_536, 20])
+@pytest.mark.parametrize(("block", "aligned"), [(65_536, 1), (20, 1), (65_536, 8), (24, 8)])
 @pytest.mark.parametrize("budget", [1 << 24, 1])
 @pytest.mark.parametrize("with_numbers", [True, False])
 @pytest.mark.parametrize(
     ("scale", "with_bias", "unit"), [(14.0, False, True), (14.0, True, True), (100.0, True, True), (3.0, False, False)]
 )
-def test_is_the_definition_in_any_number_of_pieces(monkeypatch, block, budget, with_numbers, scale, with_bias, unit):
-    monkeypatch.setattr(partition, "_BLOCK", block)
+def test_is_the_definition_in_any_number_of_pieces(monkeypatch, block, aligned, budget, with_numbers, scale, with_bias, unit):
+    monkeypatch.setitem(partition._BLOCK, "cpu", block)
+    monkeypatch.setitem(partition._ALIGNED, "cpu", aligned)
     monkeypatch.setitem(partition._BUDGET, "cpu", budget)
     *given, weights, numbers = inputs(unit)
     bias = None
@@ -94,7 +95,7 @@ def test_half_precision_is_near():
 
 def test_never_holds_queries_times_candidates(monkeypatch):
     seen = []
-    monkeypatch.setattr(partition, "_BLOCK", 64)
+    monkeypatch.setitem(partition._BLOCK, "cpu", 64)
     monkeypatch.setitem(partition._BUDGET, "cpu", 16 * 64 * 4)
     real = partition.Items.logits
     monkeypatch.setattr(partition.Items, "logits", lambda self, q, block: seen.append(real(self, q, block).numel()) or real(self, q, block))
