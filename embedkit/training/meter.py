@@ -33,8 +33,9 @@ class Meter:
 
     def take(self) -> tuple[dict[str, float], float]:
         """Means and rows a second since the last call; starts anew."""
-        names = list(self._sums)
-        values = (torch.stack([self._sums[name] for name in names]) / self._steps).tolist() if names else []
+        names, held = list(self._sums), list(self._sums.values())
+        # One wait for the device, whatever number of scalars; a loss may well count its parts on the CPU.
+        values = (torch.stack([value.to(held[0].device) for value in held]) / self._steps).tolist() if held else []
         speed = self._rows / max(time.perf_counter() - self._since, 1e-9)
         self._sums, self._steps, self._rows, self._since = {}, 0, 0, time.perf_counter()
         return dict(zip(names, values, strict=True)), speed
