@@ -13,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,8 @@ class Index(Component):
 
     config: IndexConfig
     context: IndexContext
+    near_together: ClassVar[bool] = False
+    """Whether it is built faster from vectors of which near ones come one after the other; ``build`` is then told their order."""
 
     @property
     @abstractmethod
@@ -54,9 +57,14 @@ class Index(Component):
         """Vectors it holds, M."""
 
     @abstractmethod
-    def build(self, blocks: Iterable[Vectors], rows: int) -> None:
-        """Index vectors that come in blocks float32 [N, E'], ``rows`` in all. Memory beyond the index itself is a
-        block's.
+    def build(self, blocks: Iterable[Vectors], rows: int, order: Rows | None = None) -> None:
+        """Index vectors that come in blocks. Memory beyond the index itself is a block's.
+
+        Args:
+            blocks: float32 [N, E'] each.
+            rows: how many vectors come in all, M.
+            order: int64 [M], the row of each vector in the order in which they come; None where rows come in their own order, as they
+                always do for a backend that does not ask for ``near_together``.
 
         Raises:
             UsageError: there are none, or their width is not E'.

@@ -15,7 +15,7 @@ from embedkit.config.plan import Part
 from embedkit.embed.manifest import Embeddings, open_embeddings
 from embedkit.errors import BundleError, DataError, UsageError
 from embedkit.files import atomic_folder, locked, remove_leftovers, sealed, tree_digests, unmade_on_error
-from embedkit.index.base import Index, IndexContext, Vectors
+from embedkit.index.base import Index, IndexContext, Rows, Vectors
 from embedkit.index.bundle import (
     ATTRIBUTES,
     BACKEND,
@@ -29,6 +29,7 @@ from embedkit.index.bundle import (
 )
 from embedkit.index.exact import exact_top_k
 from embedkit.index.ids import IdTable
+from embedkit.index.order import near_together
 from embedkit.index.publish import CURRENT, next_generation, publish
 from embedkit.index.vectors import blocks_of, cut, map_vectors, unit_length, write_vectors
 from embedkit.pace import Pace
@@ -136,16 +137,20 @@ def _write_vectors(source: Embeddings, aside: Path) -> None:
 def _write_backend(source: Embeddings, aside: Path, backend: Part, prefix: int | None, threads: int, pace: Pace) -> None:
     space = source.space
     index = cast(Index, backend.create(IndexContext(prefix or space.dim, space.metric, threads)))
-    full = map_vectors(aside / VECTORS)
+    full, cosine = map_vectors(aside / VECTORS), space.metric == "cosine"
+
+    def take(rows: Rows | slice) -> Vectors:
+        return cut(full[rows], prefix, cosine=cosine)
+
+    order = near_together(take, source.rows) if index.near_together else None
 
     def blocks() -> Iterator[Vectors]:
-        done = 0
-        for block in blocks_of(full, _BLOCK):
-            yield cut(block, prefix, cosine=space.metric == "cosine")
-            done += len(block)  # the backend asks for the next one when it has linked this one
-            pace(done)
+        for start in range(0, source.rows, _BLOCK):
+            some = slice(start, min(start + _BLOCK, source.rows))
+            yield take(some if order is None else order[some])
+            pace(some.stop)  # the backend asks for the next one when it has linked this one
 
-    index.build(blocks(), source.rows)
+    index.build(blocks(), source.rows, order)
     (aside / BACKEND).mkdir()
     index.save(aside / BACKEND)
 

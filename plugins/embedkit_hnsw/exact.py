@@ -27,8 +27,8 @@ class ExactIndex(Index):
         """Vectors it holds."""
         return len(self._vectors)
 
-    def build(self, blocks: Iterable[Vectors], rows: int) -> None:
-        """Keep the vectors in memory."""
+    def build(self, blocks: Iterable[Vectors], rows: int, order: Rows | None = None) -> None:
+        """Keep the vectors in memory, whose rows come in their own order."""
         if rows < 1:
             raise UsageError("there are no vectors to index")
         vectors = np.empty((rows, self.context.dim), np.float32)

@@ -33,6 +33,7 @@ class HnswIndex(Index):
     """Hierarchical navigable small world graph over inner products (Malkov and Yashunin 2018)."""
 
     config: HnswConfig
+    near_together = True
     _graph: Any
     _vectors: Vectors | None = None
 
@@ -41,8 +42,11 @@ class HnswIndex(Index):
         """Vectors it holds."""
         return int(self._graph.get_current_count())
 
-    def build(self, blocks: Iterable[Vectors], rows: int) -> None:
-        """Link the vectors block by block; row numbers are the order in which they come."""
+    def build(self, blocks: Iterable[Vectors], rows: int, order: Rows | None = None) -> None:
+        """Link the vectors block by block.
+
+        Where near vectors come one after the other, the neighbours that are looked at lie in the processor's cache.
+        """
         if rows < 1:
             raise UsageError("there are no vectors to index")
         config = self.config
@@ -53,9 +57,10 @@ class HnswIndex(Index):
         for block in blocks:
             if block.shape[1] != self.context.dim:
                 raise UsageError(f"vectors have width {block.shape[1]}, but the index is of width {self.context.dim}")
-            labels = np.arange(start, start + len(block))
+            stop = start + len(block)
+            labels = np.arange(start, stop) if order is None else order[start:stop]
             graph.add_items(np.ascontiguousarray(block, dtype=np.float32), labels, num_threads=threads)
-            start += len(block)
+            start = stop
         assert start == rows
         self._use(graph)
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from embedkit.index.bundle import IndexBundle
 from embedkit.index.exact import Exclude, exact_top_k
 from embedkit.registry import Registry
 from embedkit.testing.conformance.index import unit_vectors
+from embedkit_hnsw.hnsw import HnswIndex
 
 ROWS = 2_500
 
@@ -50,6 +52,26 @@ def test_it_finds_what_exact_search_finds(index: IndexBundle, vectors: np.ndarra
     assert (rows == true).mean() > 0.95
     np.testing.assert_allclose(scores[:, 0], best[:, 0], atol=1e-5)
     assert index.meta.self_test["recall"] > 0.95
+
+
+def test_a_large_graph_is_linked_cluster_by_cluster(
+    tmp_path: Path, folder: Path, vectors: np.ndarray, queries: np.ndarray, backend: Callable[..., Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedkit.index.order.SMALLEST", 100)
+    monkeypatch.setattr("embedkit.index.order._CLUSTER", 50)
+    given: list[np.ndarray] = []
+    real = HnswIndex.build
+
+    def build(self: HnswIndex, blocks: Any, rows: int, order: Any = None) -> None:
+        given.append(order)
+        real(self, blocks, rows, order)
+
+    monkeypatch.setattr(HnswIndex, "build", build)
+    index = build_index(folder, tmp_path / "i", backend(m=8), keep=[])
+    assert sorted(given[0].tolist()) == list(range(ROWS)) != given[0].tolist()
+    rows, scores = index.search(queries, 5)
+    np.testing.assert_allclose(scores, np.einsum("qe,qke->qk", queries, vectors[rows]), atol=1e-5)
+    assert (rows == exact_top_k(queries, vectors, 5)[0]).mean() > 0.95
 
 
 def test_ids_and_rows_are_inverse(index: IndexBundle) -> None:

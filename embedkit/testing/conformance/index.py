@@ -80,6 +80,18 @@ class IndexConformance:
         assert (np.diff(scores, axis=1) <= 0).all()
         np.testing.assert_allclose(scores, np.einsum("qe,qke->qk", queries, vectors[rows]), atol=1e-5)
 
+    def test_rows_may_come_in_another_order(self, vectors: Vectors, queries: Vectors) -> None:
+        """A backend that asks for near vectors together is told which row each is."""
+        index = self.create(DIM)
+        if not index.near_together:
+            pytest.skip("vectors come to this backend in their own order")
+        order = np.random.default_rng(4).permutation(ROWS)
+        index.build(blocks_of(vectors[order], 300), ROWS, order)
+        rows, scores = index.search(queries, 10)
+        np.testing.assert_allclose(scores, np.einsum("qe,qke->qk", queries, vectors[rows]), atol=1e-5)
+        recall = (scores >= exact_top_k(queries, vectors, 10)[1][:, -1:] - 1e-5).mean()
+        assert recall >= self.min_recall
+
     def test_a_stored_vector_finds_itself(self, index: Index, vectors: Vectors) -> None:
         """The nearest row of a stored vector is its own."""
         rows, _ = index.search(vectors[:100], 1)
