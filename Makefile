@@ -18,7 +18,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the sources"
-	@echo "make bench   measure times, memory and resumes, and write docs/benchmarks.md: about fifteen minutes"
+	@echo "make bench   measure times, memory and resumes, and write docs/benchmarks.md: about half an hour"
 	@echo "make clean   remove .venv and what the demo wrote"
 
 .venv/bin/python:

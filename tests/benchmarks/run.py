@@ -29,6 +29,7 @@ NAMES = (
     "tjepa_floor",
     "tjepa_columns",
     "step_memory",
+    "graph",
     "search",
     "ranking",
     "embed_memory",
