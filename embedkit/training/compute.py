@@ -59,11 +59,12 @@ def autocast_type(config: ComputeConfig) -> torch.dtype | None:
     return torch.bfloat16 if config.precision == "bfloat16" else None
 
 
-def compile_layers(module: nn.Module) -> None:
-    """Have every ``Layer`` of a module compiled when it first runs; its parameters keep their names."""
-    for layer in module.modules():
-        if isinstance(layer, Layer):
-            layer.compile(dynamic=True)
+def compile_layers(module: nn.Module) -> int:
+    """Have every ``Layer`` of a module compiled when it first runs; its parameters keep their names. Returns how many there are."""
+    layers = [layer for layer in module.modules() if isinstance(layer, Layer)]
+    for layer in layers:
+        layer.compile(dynamic=True)
+    return len(layers)
 
 
 def facts(device: torch.device, data_path: str) -> dict[str, Any]:

@@ -66,7 +66,10 @@ class Session:
             context.device
         )
         if compute.compile:
-            compile_layers(self.module)
+            count = compile_layers(self.module)
+            some = f"the first steps wait while {count} layers are compiled"
+            told = some if count else "no part of this run is a layer that can be compiled"
+            context.log(f"{context.name}: compute.compile: {told}")
         self.parameters = trained({"": context.model, "losses.": self.module.losses}, config.freeze, where=where)
         self.optimizers = Optimizers(
             self.parameters,

@@ -13,6 +13,7 @@ from embedkit.bundle import load_bundle
 from embedkit.config.model import TrainConfig
 from embedkit.errors import DataError, UsageError
 from embedkit.launch import reopen
+from embedkit.nn.layer import Layer
 from embedkit.training.run import train_run
 
 ONE_FILE = '''
@@ -125,6 +126,30 @@ def test_bfloat16_and_frozen_parameters(shop):
     for name, value in weights(first, shop).items():
         assert value.dtype != torch.bfloat16
         assert torch.equal(value, second[name]) == name.startswith("encoders.") or "prefix" in name
+
+
+def test_compiled_layers_train_as_others(shop, monkeypatch):
+    traced = torch.nn.Module.compile  # traced as for a compiler, which is left out: it would take half a minute
+    monkeypatch.setattr(Layer, "compile", lambda self, **options: traced(self, backend="eager", **options))
+
+    def trained(compiled):
+        run = shop.run_file(steps=6)
+        run["model"]["trunks"]["user"] = {"use": "transformer", "layers": 2, "heads": 2, "dropout": 0.0}
+        run["compute"]["compile"] = compiled
+        return weights(shop.train(run), shop)
+
+    plain, compiled = trained(False), trained(True)
+    assert "train: compute.compile: the first steps wait while 2 layers are compiled" in shop.lines
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_run_without_layers_says_that_nothing_is_compiled(shop):
+    run = shop.run_file(steps=1)
+    run["compute"]["compile"] = True
+    shop.train(run)
+    assert "train: compute.compile: no part of this run is a layer that can be compiled" in shop.lines
 
 
 def test_early_stopping_puts_the_best_weights_back(shop):
