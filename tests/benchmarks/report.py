@@ -57,19 +57,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def render(results: Mapping[str, Mapping[str, Any]], missing: Sequence[str] = ()) -> str:
+def render(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The page.
 
     Args:
         results: benchmark → its ``facts``, ``seconds``, ``command`` and ``sections`` (as JSON).
-        missing: benchmarks that have not been run here.
     """
     sections = {name: [Section.from_json(one) for one in result["sections"]] for name, result in results.items()}
     words = {True: "yes", False: "**no**", None: "-"}
     goals = [[g.what, g.wanted, g.found, words[g.met]] for found in sections.values() for s in found for g in s.goals]
     parts = [_INTRO, "## Goals", table(["what", "wanted", "found", "met"], goals)]
-    if missing:
-        parts.append(f"Not run: {', '.join(missing)}.")
     for name, found in sections.items():
         for section in found:
             parts += [f"## {section.title}", section.text]

@@ -1,7 +1,7 @@
 """Run benchmarks and write docs/benchmarks.md: ``python tests/benchmarks/run.py [NAME…] [--quick]``.
 
-Each benchmark runs in a process of its own. What it found is kept in ``.bench/NAME.json``; the page is made of all that is there, so
-single benchmarks can be run again.
+Each benchmark runs in a process of its own. What it found is kept in ``.bench/NAME.json``; the page is made of these once all are there, so
+that single benchmarks can be run again.
 """
 
 from __future__ import annotations
@@ -89,11 +89,14 @@ def run_one(name: str, quick: bool) -> None:
 
 
 def write_page() -> None:
-    """Write the page from everything that was found so far."""
+    """Write the page when every benchmark was run here: what another checkout measured is not to be lost for want of one of them."""
     results = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in NAMES if (RESULTS / f"{name}.json").is_file()}
-    if results:
-        PAGE.write_text(report.render(results, [name for name in NAMES if name not in results]))
-        print(f"wrote {PAGE.relative_to(ROOT)}")
+    where = PAGE.relative_to(ROOT)
+    if missing := [name for name in NAMES if name not in results]:
+        print(f"{where} is left as it is: not run here yet: {', '.join(missing)}")
+        return
+    PAGE.write_text(report.render(results))
+    print(f"wrote {where}")
 
 
 if __name__ == "__main__":
