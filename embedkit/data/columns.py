@@ -52,7 +52,6 @@ class Column:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Column:
         """The column on another device."""
-
         return self.moved(lambda x: x.to(device, non_blocking=non_blocking))
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Column:

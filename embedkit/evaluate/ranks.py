@@ -93,8 +93,9 @@ def full_ranking(
         ValueError: scores of the wrong shape, or a score that is not a number.
     """
     queries = len(targets[1]) - 1
-    single = queries == 0 or bool(np.diff(targets[1]).max() <= 1)
-    size = _queries_at_once(budget or _CACHED, items)
+    most = size = _queries_at_once(budget or _BUDGET, items)
+    if budget is None and np.diff(targets[1]).max(initial=0) <= 1:
+        size = max(_queries_at_once(_CACHED, items), min(_FEW, most))
     values = np.full(len(targets[0]), MISS, np.int64)
     tied = np.zeros(len(targets[0]), bool)
     shown = _Shown(ks, worth or {}, queries, items)
@@ -102,10 +103,8 @@ def full_ranking(
     while hi < queries:
         lo, hi = hi, min(hi + size, queries)
         scores = score(lo, hi)
-        if budget is None:
-            size = _queries_at_once(_BUDGET, items)
-            if single and scores.device.type == "cpu":
-                size = max(_queries_at_once(_CACHED, items), min(_FEW, size))
+        if scores.device.type != "cpu":
+            size = most
         if tuple(scores.shape) != (hi - lo, items):
             raise ValueError(f"want scores of shape {(hi - lo, items)}, found {tuple(scores.shape)}")
         if bool(torch.isnan(scores.sum())) and bool(torch.isnan(scores).any()):  # the sum of inf and -inf is no number either

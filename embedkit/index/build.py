@@ -54,7 +54,7 @@ def build_index(
 ) -> IndexBundle:
     """Build a new generation of the index in ``out`` and make it the current one.
 
-    Memory is the backend's own and a block of vectors; everything else is streamed. A build that is killed leaves the
+    Memory is the backend's own, a block of vectors and a few numbers a row; everything else is streamed. A build that is killed leaves the
     old generation
     as it was.
 
@@ -150,7 +150,7 @@ def _write_backend(source: Embeddings, aside: Path, backend: Part, prefix: int |
             yield take(some if order is None else order[some])
             pace(some.stop)  # the backend asks for the next one when it has linked this one
 
-    index.build(blocks(), source.rows, order)
+    index.build(blocks(), source.rows, **({"order": order} if index.near_together else {}))
     (aside / BACKEND).mkdir()
     index.save(aside / BACKEND)
 

@@ -24,6 +24,7 @@ _MOST = 256
 _BLOCK = 65_536
 
 Take = Callable[[Rows], Vectors]
+Numbers = npt.NDArray[np.int32]
 
 
 def near_together(take: Take, rows: int, seed: int = 0) -> Rows | None:
@@ -39,14 +40,14 @@ def near_together(take: Take, rows: int, seed: int = 0) -> Rows | None:
         seed: of what is drawn.
 
     Returns:
-        int64 [M], the row of each place; None where so few rows gain nothing. Memory is that, and a block of vectors.
+        int64 [M], the row of each place; None where so few rows gain nothing. Memory is a few numbers a row, and a block of vectors.
     """
     if rows < SMALLEST:
         return None
     random = np.random.default_rng(seed)
     each = int(np.clip(np.sqrt(rows / _CLUSTER), 2, _MOST))
     coarse = _told_apart(take, np.arange(rows), each, random)
-    fine = np.empty(rows, np.int64)
+    fine = np.empty(rows, np.int32)
     for members in _groups(coarse):
         fine[members] = _told_apart(take, members, min(each, len(members) // _CLUSTER), random)
     lot = random.permutation(rows)
@@ -59,10 +60,10 @@ def near_together(take: Take, rows: int, seed: int = 0) -> Rows | None:
     return np.lexsort((fine, coarse, level))
 
 
-def _told_apart(take: Take, rows: Rows, clusters: int, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    """The cluster of each row, int64 [n], numbered so that near clusters have near numbers."""
+def _told_apart(take: Take, rows: Rows, clusters: int, random: np.random.Generator) -> Numbers:
+    """The cluster of each row, int32 [n], numbered so that near clusters have near numbers."""
     if clusters < 2:
-        return np.zeros(len(rows), np.int64)
+        return np.zeros(len(rows), np.int32)
     drawn = np.sort(random.choice(rows, min(len(rows), _SAMPLE * clusters), replace=False))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a cluster stays empty, which does no harm
@@ -71,10 +72,10 @@ def _told_apart(take: Take, rows: Rows, clusters: int, random: np.random.Generat
     return np.concatenate([number[vq(take(some), centres, check_finite=False)[0]] for some in _pieces(rows)])
 
 
-def _along(centres: Vectors) -> npt.NDArray[np.int64]:
+def _along(centres: Vectors) -> Numbers:
     """The place of each centre, [k], on a walk that always goes to the nearest one not yet seen."""
     apart = np.square(centres[:, None] - centres[None]).sum(2)
-    place, at = np.empty(len(centres), np.int64), 0
+    place, at = np.empty(len(centres), np.int32), 0
     for step in range(len(centres)):
         place[at] = step
         apart[:, at] = np.inf
@@ -82,7 +83,7 @@ def _along(centres: Vectors) -> npt.NDArray[np.int64]:
     return place
 
 
-def _groups(numbers: npt.NDArray[np.int64]) -> Iterator[Rows]:
+def _groups(numbers: Numbers) -> Iterator[Rows]:
     """The rows of each number, ascending."""
     order = np.argsort(numbers, kind="stable")
     yield from np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)

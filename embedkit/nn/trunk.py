@@ -31,7 +31,7 @@ class TrunkContext:
 
 
 class Trunk(Component, nn.Module):
-    """Base of trunks."""
+    """Base of trunks. Those of its parts that are a ``Layer`` are compiled where the run file asks for it."""
 
     windows: bool = False
     """Whether it, as configured, can give one vector a position of a window field, each seeing only earlier positions and other fields."""

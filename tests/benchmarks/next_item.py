@@ -18,7 +18,6 @@ from harness import Goal, Ratio, Section
 from ranking import INTERPRETER, missing
 from train_step import open_session
 
-from embedkit.training.catalogue import Catalogue
 from embedkit.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +41,6 @@ def run(quick: bool) -> list[Section]:
     with tempfile.TemporaryDirectory(prefix="embedkit-bench-") as root:
         events = write_tables(Path(root))
         session = open_session(run_file(), Path(root))
-        session.context.model.catalogue = Catalogue(session.context.store, session.context.device)
         command = [str(INTERPRETER), "-W", "ignore", str(Path(__file__).with_name("recbole_sasrec.py")), f"{root}/events.npz"]
         with (
             session,

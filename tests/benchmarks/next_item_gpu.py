@@ -20,7 +20,6 @@ from torch.profiler import ProfilerActivity, profile
 from train_step import open_session
 from work import Card, Work
 
-from embedkit.training.catalogue import Catalogue
 from embedkit.training.loop import train
 from embedkit.training.session import Session
 
@@ -181,10 +180,7 @@ def opened(case: Case, folder: Path, *, compiled: bool) -> Session:
     run["model"]["dim"] = case.width
     run["stages"][0]["streams"]["main"]["size"] = case.batch
     run["compute"] |= {"device": "cuda", "compile": compiled}
-    session = open_session(run, folder)
-    model = session.context.model
-    model.catalogue = Catalogue(session.context.store, session.context.device)
-    return session
+    return open_session(run, folder)
 
 
 def epoch(session: Session) -> float:

@@ -21,6 +21,7 @@ from embedkit.data.store import Store
 from embedkit.host import Host
 from embedkit.launch import prepare
 from embedkit.nn.model import Model
+from embedkit.training.catalogue import Catalogue
 from embedkit.training.compute import derive_seed, seeded, set_up
 from embedkit.training.loop import train
 from embedkit.training.session import Session
@@ -173,6 +174,7 @@ def open_session(run_file: Mapping[str, Any], folder: Path) -> Session:
     store.fit()
     with seeded(0):
         model = Model(launch.plan.model, store.codecs.stats)
+    model.catalogue = Catalogue(store, device)
     context = StageContext(
         plan=launch.plan,
         host=host,
