@@ -74,7 +74,7 @@ def run_one(name: str, quick: bool) -> None:
     sections = run(quick)
     took = time.perf_counter() - start
     for section in sections:
-        print(f"{section.title}\n{report.table(section.header, section.rows)}", flush=True)
+        print(f"{section.title}\n{report.table(section.header, section.rows) if section.rows else section.text}", flush=True)
         for goal in section.goals:
             print(f"  {goal.what}: wanted {goal.wanted}, found {goal.found}")
     result = {
