@@ -10,10 +10,9 @@ queries that a backend sees have unit length.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,8 @@ from embedkit.space import Metric
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Take = Callable[[Rows], Vectors]
+"""The vectors of some rows, int64 [n] → float32 [n, E']; from disk, where near row numbers lie near."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,23 @@ class Index(Component):
 
     config: IndexConfig
     context: IndexContext
-    near_together: ClassVar[bool] = False
-    """Whether it is built faster from vectors of which near ones come one after the other; ``build`` is then told their order."""
 
     @property
     @abstractmethod
     def rows(self) -> int:
         """Vectors it holds, M."""
+
+    def arrange(self, take: Take, rows: int) -> Rows | None:
+        """Look at the vectors before they are indexed, and choose the order in which ``build`` gets them.
+
+        Args:
+            take: the vectors of some rows, float32 [n, E'].
+            rows: how many there are, M, at least 1.
+
+        Returns:
+            int64 [M], the row of each place; None where they shall come in their own order, or it is all the same.
+        """
+        return None
 
     @abstractmethod
     def build(self, blocks: Iterable[Vectors], rows: int, order: Rows | None = None) -> None:
@@ -63,8 +74,7 @@ class Index(Component):
         Args:
             blocks: float32 [N, E'] each.
             rows: how many vectors come in all, M.
-            order: int64 [M], the row of each vector in the order in which they come; None where rows come in their own order, as they
-                always do for a backend that does not ask for ``near_together``.
+            order: what ``arrange`` returned for these vectors; left out where that was None.
 
         Raises:
             UsageError: there are none, or their width is not E'.

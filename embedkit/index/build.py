@@ -29,7 +29,6 @@ from embedkit.index.bundle import (
 )
 from embedkit.index.exact import exact_top_k
 from embedkit.index.ids import IdTable
-from embedkit.index.order import near_together
 from embedkit.index.publish import CURRENT, next_generation, publish
 from embedkit.index.vectors import blocks_of, cut, map_vectors, unit_length, write_vectors
 from embedkit.pace import Pace
@@ -142,7 +141,7 @@ def _write_backend(source: Embeddings, aside: Path, backend: Part, prefix: int |
     def take(rows: Rows | slice) -> Vectors:
         return cut(full[rows], prefix, cosine=cosine)
 
-    order = near_together(take, source.rows) if index.near_together else None
+    order = index.arrange(take, source.rows)
 
     def blocks() -> Iterator[Vectors]:
         for start in range(0, source.rows, _BLOCK):
@@ -150,7 +149,7 @@ def _write_backend(source: Embeddings, aside: Path, backend: Part, prefix: int |
             yield take(some if order is None else order[some])
             pace(some.stop)  # the backend asks for the next one when it has linked this one
 
-    index.build(blocks(), source.rows, **({"order": order} if index.near_together else {}))
+    index.build(blocks(), source.rows, **({} if order is None else {"order": order}))
     (aside / BACKEND).mkdir()
     index.save(aside / BACKEND)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster.vq import kmeans2, vq
 
-from embedkit.index.base import Rows, Vectors
+from embedkit.index.base import Rows, Take, Vectors
 
 SMALLEST = 32_768
 """So many vectors and their links lie in a processor's cache in any order."""
@@ -23,7 +23,6 @@ _MOST = 256
 """Clusters of one level at most."""
 _BLOCK = 65_536
 
-Take = Callable[[Rows], Vectors]
 Numbers = npt.NDArray[np.int32]
 
 
@@ -46,10 +45,10 @@ def near_together(take: Take, rows: int, seed: int = 0) -> Rows | None:
         return None
     random = np.random.default_rng(seed)
     each = int(np.clip(np.sqrt(rows / _CLUSTER), 2, _MOST))
-    coarse = _told_apart(take, np.arange(rows), each, random)
+    coarse = clusters_of(take, np.arange(rows), each, random)
     fine = np.empty(rows, np.int32)
-    for members in _groups(coarse):
-        fine[members] = _told_apart(take, members, min(each, len(members) // _CLUSTER), random)
+    for members in groups_of(coarse):
+        fine[members] = clusters_of(take, members, min(each, len(members) // _CLUSTER), random)
     lot = random.permutation(rows)
     ends = [rows]
     while ends[0] > SMALLEST:
@@ -60,8 +59,15 @@ def near_together(take: Take, rows: int, seed: int = 0) -> Rows | None:
     return np.lexsort((fine, coarse, level))
 
 
-def _told_apart(take: Take, rows: Rows, clusters: int, random: np.random.Generator) -> Numbers:
-    """The cluster of each row, int32 [n], numbered so that near clusters have near numbers."""
+def clusters_of(take: Take, rows: Rows, clusters: int, random: np.random.Generator) -> Numbers:
+    """The k-means cluster of each of some rows, int32 [n], numbered so that near clusters have near numbers.
+
+    Args:
+        take: the vectors of some rows, float32 [n, E].
+        rows: int64 [n].
+        clusters: how many are wanted; fewer where vectors are alike.
+        random: draws the vectors that the centres are made of, fifty a cluster.
+    """
     if clusters < 2:
         return np.zeros(len(rows), np.int32)
     drawn = np.sort(random.choice(rows, min(len(rows), _SAMPLE * clusters), replace=False))
@@ -83,8 +89,8 @@ def _along(centres: Vectors) -> Numbers:
     return place
 
 
-def _groups(numbers: Numbers) -> Iterator[Rows]:
-    """The rows of each number, ascending."""
+def groups_of(numbers: Numbers) -> Iterator[Rows]:
+    """The places that hold each number, int64, ascending; the smallest number first."""
     order = np.argsort(numbers, kind="stable")
     yield from np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 

@@ -17,6 +17,12 @@ def register_indexes(register: Any) -> None:
         summary="A hierarchical navigable small-world graph.",
     )
     register(
+        "ivf_hnsw",
+        "embedkit_hnsw.ivf:IvfHnswIndex",
+        config="embedkit_hnsw.configs:IvfHnswConfig",
+        summary="A graph for each cell of near vectors: building grows no faster than the catalogue.",
+    )
+    register(
         "exact",
         "embedkit_hnsw.exact:ExactIndex",
         config="embedkit_hnsw.configs:ExactConfig",

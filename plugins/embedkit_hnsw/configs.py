@@ -24,3 +24,12 @@ class HnswConfig(IndexConfig):
     """Build on one thread, so that equal vectors give an equal graph."""
     seed: int = Field(100, ge=0)
     """Seed of the layers that vectors are put in."""
+
+
+class IvfHnswConfig(HnswConfig):
+    """Options of ``ivf_hnsw``: those of the graphs of ``hnsw``, and how many there are."""
+
+    cell: int = Field(100_000, ge=1)
+    """Vectors in a cell, about; at most twice as many. A catalogue that fits into one is one graph."""
+    nprobe: int = Field(8, ge=1)
+    """Cells that a search looks into; more find more and take longer."""

@@ -17,15 +17,16 @@ import numpy as np
 
 from embedkit.errors import BundleError, DataError, UsageError
 from embedkit.files import atomic_write, file_digest
-from embedkit.index.base import Index, Mask, Rows, Vectors
+from embedkit.index.base import Index, Mask, Rows, Take, Vectors
 from embedkit.index.exact import exact_top_k
+from embedkit.index.order import near_together
 from embedkit_hnsw.configs import HnswConfig
 
 _FILE = "hnsw.bin"
 _META = "hnsw.json"
 _OVERFETCH = 1.5
 """Candidates fetched for a filter, beyond what an even spread of the allowed rows would need."""
-_FILTER_SHARE = 0.2
+FILTER_SHARE = 0.2
 """A filter that lets less than this share of the rows through is answered by an exact scan of them."""
 
 
@@ -33,7 +34,6 @@ class HnswIndex(Index):
     """Hierarchical navigable small world graph over inner products (Malkov and Yashunin 2018)."""
 
     config: HnswConfig
-    near_together = True
     _graph: Any
     _vectors: Vectors | None = None
 
@@ -42,11 +42,12 @@ class HnswIndex(Index):
         """Vectors it holds."""
         return int(self._graph.get_current_count())
 
-    def build(self, blocks: Iterable[Vectors], rows: int, order: Rows | None = None) -> None:
-        """Link the vectors block by block.
+    def arrange(self, take: Take, rows: int) -> Rows | None:
+        """Near vectors one after the other: the neighbours that are looked at then lie in the processor's cache."""
+        return near_together(take, rows)
 
-        Where near vectors come one after the other, the neighbours that are looked at lie in the processor's cache.
-        """
+    def build(self, blocks: Iterable[Vectors], rows: int, order: Rows | None = None) -> None:
+        """Link the vectors block by block."""
         if rows < 1:
             raise UsageError("there are no vectors to index")
         config = self.config
@@ -92,7 +93,7 @@ class HnswIndex(Index):
         rows = np.flatnonzero(allowed)
         width, share = min(k, len(rows)), len(rows) / self.rows
         fetch = int(_OVERFETCH * k / share) + 8 if len(rows) else self.rows
-        if share < _FILTER_SHARE or fetch >= self.rows:
+        if share < FILTER_SHARE or fetch >= self.rows:
             return exact_top_k(queries, self._all(), k, rows=rows)
         found, scores = self._walk(queries, fetch)
         good = allowed[found]
@@ -104,10 +105,14 @@ class HnswIndex(Index):
         return found, scores
 
     def _all(self) -> Vectors:
-        """Every vector in row order, as hnswlib keeps it; fetched on the first exact scan."""
+        """Every vector in row order; fetched on the first exact scan."""
         if self._vectors is None:
-            self._vectors = np.asarray(self._graph.get_items(np.arange(self.rows), return_type="numpy"), np.float32)
+            self._vectors = self.stored()
         return self._vectors
+
+    def stored(self) -> Vectors:
+        """A copy of every vector in row order, float32 [M, E']."""
+        return np.asarray(self._graph.get_items(np.arange(self.rows), return_type="numpy"), np.float32)
 
     def save(self, folder: Path) -> None:
         """Write hnswlib's file, and beside it what must be true of it."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
@@ -52,6 +53,12 @@ def raw(table: Table) -> dict[str, Array]:
     frames = {part: table.part(part)[0].to_pandas() for part in PARTS}
     transform.fit(frames["train"])
     return {part: np.asarray(transform.transform(frame)) for part, frame in frames.items()}
+
+
+def narrowed(features: Mapping[str, Array], width: int) -> dict[str, Array]:
+    """The first principal directions of the train rows, [rows, width]."""
+    directions = PCA(width, svd_solver="covariance_eigh").fit(features["train"])
+    return {part: directions.transform(values) for part, values in features.items()}
 
 
 def linear(table: Table, features: Mapping[str, Array]) -> Found:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from models import OPTIONS, pretrain, run_file, vectors
-from probes import Found, boosted, linear, raw, score
+from probes import Found, boosted, linear, narrowed, raw, score
 from tables import TABLES, Table
 from tuned import RATES, TUNED, forget, predict, tune, tuned_file
 
@@ -40,6 +40,9 @@ DIFFERENCES = (
 )
 """What the claims are about: an arm, and what it is held against."""
 REGISTERS = (0, 1, 3)
+WIDTHS = (16, 32, 64, 128)
+"""Numbers a row that the vectors are brought down to; a table of such vectors is what an index holds."""
+NARROWED = ("untrained", "scarf", "masked_cells", "t_jepa")
 CHOSEN = Path(__file__).parent / "options.toml"
 Floats = npt.NDArray[np.float64]
 
@@ -97,7 +100,9 @@ class Study:
             return linear(table, raw(table))
         if arm == "boosted tree":
             return boosted(table)
-        return linear(table, vectors(self.encoder(table, arm, seed, **more), table, self.host))
+        options = {key: value for key, value in more.items() if key != "width"}
+        found = vectors(self.encoder(table, arm, seed, **options), table, self.host)
+        return linear(table, narrowed(found, more["width"]) if "width" in more else found)
 
     def encoder(self, table: Table, arm: str, seed: int, **more: Any) -> Path:
         """The bundle of a pre-training, which is trained where it is not there."""
@@ -159,6 +164,19 @@ def accuracy_table(study: Study, table: Table, arms: Sequence[str]) -> list[str]
     return [*lines, ""]
 
 
+def width_table(study: Study, table: Table) -> list[str]:
+    """What is left when vectors are brought down to fewer numbers, and whether learning decides which are kept."""
+    lines = ["### Narrower vectors (adult)", "", f"| numbers | {' | '.join(NARROWED)} | t_jepa − untrained | t_jepa − raw |"]
+    lines += ["|---" * (len(NARROWED) + 3) + "|"]
+    bare = study.arm(table, "raw")
+    for width in (*WIDTHS, None):
+        values = {arm: study.arm(table, arm, **({} if width is None else {"width": width})) for arm in NARROWED}
+        cells = [interval(one, seed=0).cells()[0] for one in values.values()]
+        cells += [difference(other, values["t_jepa"], seed=0).cells("+.4f")[0] for other in (values["untrained"], bare)]
+        lines.append(f"| {width or 'all'} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def register_table(study: Study, table: Table) -> list[str]:
     """How the number of registers changes the probe and how the teacher's vectors lie."""
     lines = [
@@ -206,6 +224,8 @@ def main() -> None:
     for name in options.tables.split(","):
         table = TABLES[name](options.datasets)
         lines += accuracy_table(study, table, arms)
+        if name == "adult" and {"raw", *NARROWED} <= set(arms):
+            lines += width_table(study, table)
         if name == "adult" and "t_jepa" in arms:
             lines += register_table(study, table)
         note = f"{options.seeds} seeds; 95% intervals over test rows, crossed with seeds."

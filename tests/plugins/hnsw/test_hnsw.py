@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embedkit.errors import DataError
+from embedkit.index import order
 from embedkit.index.base import IndexContext
 from embedkit.testing.conformance.index import IndexConformance, unit_vectors
 from embedkit_hnsw.configs import HnswConfig
@@ -23,6 +24,20 @@ class TestHnswPlain(IndexConformance):
     entry = "hnsw:hnsw"
     options = {"m": 4, "ef": 20, "ef_construction": 40}
     min_recall = 0.6
+
+
+class TestHnswArranged(IndexConformance):
+    """Linked cluster by cluster, as graphs of many vectors are."""
+
+    entry = "hnsw"
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def few(cls):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(order, "SMALLEST", 200)
+            patch.setattr(order, "_CLUSTER", 100)
+            yield
 
 
 class TestExact(IndexConformance):
