@@ -82,8 +82,11 @@ def _machine() -> list[Check]:
     try:
         import torch
 
+        from embedkit.training.compute import bfloat16_speed
+
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         checks.append(("GPU", True, ", ".join(gpus) or "none; training runs on the CPU"))
+        checks.append(("bfloat16 on the CPU", True, f"products {bfloat16_speed():.1f} times as fast as in float32"))
     except Exception as error:
         checks.append(("GPU", False, f"{type(error).__name__}: {error}"))
     return checks

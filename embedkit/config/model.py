@@ -329,8 +329,9 @@ class ComputeConfig(Config):
     """``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:N``."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; all cores when left out. Bit-equality of a resumed run holds for an equal number."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """``bfloat16`` runs forwards under autocast; weights stay float32."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """``bfloat16`` runs forwards under autocast; weights stay float32. auto: bfloat16 on a GPU that has it, and on a CPU where its products
+    are found to be faster by half; what was chosen is kept with the run."""
     compile: bool = False
     """Compile the layers of transformers, residual networks and crosses (torch.compile): up to a minute at the start of a stage, and a few
     percent faster on a GPU where batches are large; on a CPU slower."""

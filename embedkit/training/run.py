@@ -16,7 +16,7 @@ from embedkit.files import atomic_folder
 from embedkit.nn.gather import world
 from embedkit.runs import now
 from embedkit.training.checkpoint import Checkpoints
-from embedkit.training.compute import autocast_type, derive_seed, facts, seeded, set_up
+from embedkit.training.compute import autocast_type, choose_precision, derive_seed, facts, seeded, set_up
 from embedkit.training.curve import draw_curve
 from embedkit.training.distributed import first, from_first, one_error, same_state, wait
 from embedkit.training.memory import give_back
@@ -173,12 +173,14 @@ class _Run:
         return load_bundle(self.plan.base / self.plan.config.init_from, self.host.registry)
 
     def _fit(self, store: Store, start: Any) -> None:
-        """Have fitted codecs; the first process fits them, and chooses the data path, for all."""
+        """Have fitted codecs; the first process fits them, and chooses what the run file leaves open, for all."""
         from embedkit.data.codecs import Codecs
 
-        data_path = from_first(lambda: self._fit_here(store, start))
+        compute = self.plan.config.compute
+        data_path, precision = from_first(lambda: (self._fit_here(store, start), choose_precision(compute)))
         if not first():
             store.use(Codecs.load(self._codecs, self.plan.model), data_path)
+        self._keep(data_path=data_path, precision=precision)
 
     def _fit_here(self, store: Store, start: Any) -> DataPath:
         """Fit the codecs on the train rows, once a run: a resume reads them again. Returns the data path."""
@@ -193,17 +195,19 @@ class _Run:
             _require_grown(codecs, start.codecs, self.plan.config.init_from or "")
         with atomic_folder(path, replace=True) as beside:
             codecs.save(beside)
-        self._keep_data_path(store)
         return store.data_path
 
-    def _keep_data_path(self, store: Store) -> None:
-        """Write the data path that was chosen into the resolved run file, so that a resume takes it again (decision 8)."""
+    def _keep(self, **chosen: str) -> None:
+        """Write what was chosen for "auto" into the resolved run file, so that a resume takes it again (decision 8)."""
         from embedkit.config.resolve import write_resolved
 
         config = self.plan.config
-        if config.compute.data_path == "auto":
-            compute = config.compute.model_copy(update={"data_path": store.data_path})
-            self.plan = replace(self.plan, config=config.model_copy(update={"compute": compute}))
+        if all(getattr(config.compute, name) == value for name, value in chosen.items()):
+            return
+        if config.compute.precision == "auto":
+            self.log(f"precision: {chosen['precision']}")
+        self.plan = replace(self.plan, config=config.model_copy(update={"compute": config.compute.model_copy(update=chosen)}))
+        if first():
             write_resolved(self.plan, self.folder.resolved)
 
     def _model(self, store: Store, start: Any) -> Model:

@@ -14,6 +14,7 @@ from embedkit.config.model import TrainConfig
 from embedkit.errors import DataError, UsageError
 from embedkit.launch import reopen
 from embedkit.nn.layer import Layer
+from embedkit.training import compute
 from embedkit.training.run import train_run
 
 ONE_FILE = '''
@@ -126,6 +127,24 @@ def test_bfloat16_and_frozen_parameters(shop):
     for name, value in weights(first, shop).items():
         assert value.dtype != torch.bfloat16
         assert torch.equal(value, second[name]) == name.startswith("encoders.") or "prefix" in name
+
+
+@pytest.mark.parametrize(("speed", "meant"), [(0.6, "float32"), (3.0, "bfloat16")])
+def test_precision_is_chosen_by_how_fast_products_are_and_kept(shop, monkeypatch, speed, meant):
+    def trained(precision, speed):
+        monkeypatch.setattr(compute, "bfloat16_speed", lambda: speed)
+        run = shop.run_file(steps=6)
+        run["compute"]["precision"] = precision
+        return shop.train(run)
+
+    chosen = trained("auto", speed)
+    assert f"precision: {meant}" in shop.lines
+    assert equal(weights(chosen, shop), weights(trained(meant, 1 / speed), shop))
+    assert reopen(chosen.folder.path, shop.host)[0].config.compute.precision == meant, "a resume takes it again, wherever it is"
+
+
+def test_the_speed_of_products_is_measured():
+    assert 0.02 < compute.bfloat16_speed() < 50
 
 
 def test_compiled_layers_train_as_others(shop, monkeypatch):
