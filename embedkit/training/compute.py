@@ -75,7 +75,7 @@ def choose_precision(config: ComputeConfig) -> Precision:
 def bfloat16_speed() -> float:
     """How many times as fast as in float32 a product of matrices of a small layer's size is in bfloat16 on this CPU.
 
-    From 0.5 without instructions of its own or with those of AVX-512 alone to 4 and more with AMX, on the processors that were tried.
+    Half as fast is usual where AVX-512 has instructions for it and AMX is not there.
     """
     random = torch.Generator().manual_seed(0)
     a, b = (torch.randn(512, 512, generator=random)[:, :128].contiguous() for _ in range(2))

@@ -120,21 +120,35 @@ class HnswIndex(Index):
         self._graph.save_index(str(path))
         if path.stat().st_size != self._graph.index_file_size():
             raise DataError(f"{path}: could not be written whole, no space left on the disk; free some space and start again")
-        meta = {"dim": self.context.dim, "rows": self.rows, "metric": self.context.metric, "blake2b": file_digest(path)}
-        atomic_write(folder / _META, json.dumps(meta, indent=1) + "\n")
+        write_meta(folder / _META, path, self)
 
     def load(self, folder: Path) -> None:
         """Check width and digest, then let hnswlib read its file."""
-        path = folder / _FILE
-        try:
-            meta = json.loads((folder / _META).read_text())
-            dim, rows, digest = meta["dim"], meta["rows"], meta["blake2b"]
-        except (OSError, ValueError, KeyError) as error:
-            raise BundleError(f"{folder / _META}: is missing or damaged; build the index again") from error
-        if dim != self.context.dim:
-            raise BundleError(f"{path}: vectors have width {dim}, but width {self.context.dim} is wanted")
-        if not path.is_file() or file_digest(path) != digest:
-            raise BundleError(f"{path}: is missing or damaged (another checksum); build the index again")
-        graph = hnswlib.Index(space="ip", dim=dim)
-        graph.load_index(str(path), max_elements=rows)
+        rows = checked_rows(folder / _META, folder / _FILE, self.context.dim)
+        graph = hnswlib.Index(space="ip", dim=self.context.dim)
+        graph.load_index(str(folder / _FILE), max_elements=rows)
         self._use(graph)
+
+
+def write_meta(path: Path, file: Path, index: Index) -> None:
+    """Write what must be true of a file of the index."""
+    facts = {"dim": index.context.dim, "rows": index.rows, "metric": index.context.metric, "blake2b": file_digest(file)}
+    atomic_write(path, json.dumps(facts, indent=1) + "\n")
+
+
+def checked_rows(path: Path, file: Path, dim: int) -> int:
+    """The number of rows that ``write_meta`` wrote, after the file was held against what is said of it.
+
+    Raises:
+        BundleError: one of both is missing or damaged, or the vectors are not ``dim`` wide.
+    """
+    try:
+        meta = json.loads(path.read_text())
+        width, rows, digest = meta["dim"], int(meta["rows"]), meta["blake2b"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BundleError(f"{path}: is missing or damaged; build the index again") from error
+    if width != dim:
+        raise BundleError(f"{file}: vectors have width {width}, but width {dim} is wanted")
+    if not file.is_file() or file_digest(file) != digest:
+        raise BundleError(f"{file}: is missing or damaged (another checksum); build the index again")
+    return rows

@@ -5,7 +5,6 @@ The time to link one graph grows faster than its vectors. Many graphs of one siz
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from embedkit.errors import BundleError, UsageError
-from embedkit.files import atomic_write, file_digest
+from embedkit.errors import UsageError
 from embedkit.index.base import Index, Mask, Rows, Take, Vectors
 from embedkit.index.exact import exact_top_k
 from embedkit.index.order import groups_of, near_together
 from embedkit_hnsw.cells import cut_at, divide
 from embedkit_hnsw.configs import IvfHnswConfig
-from embedkit_hnsw.hnsw import FILTER_SHARE, HnswIndex
+from embedkit_hnsw.hnsw import FILTER_SHARE, HnswIndex, checked_rows, write_meta
 
 _CELLS = "cells.safetensors"
 _META = "cells.json"
@@ -132,21 +130,12 @@ class IvfHnswIndex(Index):
         sizes = np.array([len(cell.rows) for cell in self._cells])
         rows = np.concatenate([cell.rows for cell in self._cells])
         save_file({"centres": self._centres, "sizes": sizes, "rows": rows}, folder / _CELLS)
-        atomic_write(folder / _META, json.dumps({"dim": self.context.dim, "blake2b": file_digest(folder / _CELLS)}, indent=1) + "\n")
+        write_meta(folder / _META, folder / _CELLS, self)
 
     def load(self, folder: Path) -> None:
         """Check widths and digests, then let hnswlib read its files."""
-        path = folder / _CELLS
-        try:
-            meta = json.loads((folder / _META).read_text())
-            dim, digest = meta["dim"], meta["blake2b"]
-        except (OSError, ValueError, KeyError) as error:
-            raise BundleError(f"{folder / _META}: is missing or damaged; build the index again") from error
-        if dim != self.context.dim:
-            raise BundleError(f"{path}: vectors have width {dim}, but width {self.context.dim} is wanted")
-        if not path.is_file() or file_digest(path) != digest:
-            raise BundleError(f"{path}: is missing or damaged (another checksum); build the index again")
-        held = load_file(path)
+        checked_rows(folder / _META, folder / _CELLS, self.context.dim)
+        held = load_file(folder / _CELLS)
         self._cells, self._centres, self._vectors = [], held["centres"], None
         for number, rows in enumerate(np.split(held["rows"], np.cumsum(held["sizes"])[:-1])):
             graph = HnswIndex(self.config, context=self.context)
