@@ -18,6 +18,7 @@ from harness import Goal, Ratio, Section
 from ranking import INTERPRETER, missing
 from train_step import open_session
 
+from embedkit.training.compute import choose_precision
 from embedkit.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ LIMIT = 1 / 20
 TEXT = """Amazon Beauty where the prepared copy is at hand (`EMBEDKIT_SHARED`), else as many users with histories of the same mean
 length drawn at random: {users:,} users, {items:,} items, {events:,} train events. Both: two causal layers of width {width}, two heads, the
 last 50 events, softmax over all items, the last two events of each user held out. *embedkit* trains on every position of a window at
-once, in bfloat16, 256 users a batch; an epoch is {steps} steps. *RecBole* {version} (torch {torch}, numpy {numpy}, its own environment;
+once, in {precision}, 256 users a batch; an epoch is {steps} steps. *RecBole* {version} (torch {torch}, numpy {numpy}, its own environment;
 `loss_type` CE, its default batch of 2,048) makes a row of every prefix of a history, {rows:,} rows in {batches} batches. The two take
 turns: one whole epoch of embedkit, then {some} batches of RecBole, whose epoch is counted as {batches} of these."""
 
@@ -61,7 +62,8 @@ def run(quick: bool) -> list[Section]:
     ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
     ratio = Ratio(median(ratios), min(ratios), max(ratios), rounds)
     shape = {"users": events["user"].n_unique(), "items": events["item"].n_unique(), "events": len(events), "width": WIDTH}
-    text = TEXT.format(**shape, **facts, steps=session.epoch_steps, some=some)
+    precision = choose_precision(session.context.plan.config.compute)
+    text = TEXT.format(**shape, **facts, steps=session.epoch_steps, some=some, precision=precision)
     row = [f"width {WIDTH}", f"{median(mine):.1f} s", f"{median(theirs):.0f} s", f"{1 / ratio.median:.0f} times", shown(ratio)]
     goal = Goal(what, "at most 0.05", shown(ratio), ratio.median <= LIMIT)
     return [
@@ -158,5 +160,5 @@ def run_file() -> dict[str, Any]:
                 "optimizer": {"use": "adamw", "lr": 1e-3},
             }
         ],
-        "compute": {"precision": "bfloat16"},
+        "compute": {"precision": "auto"},
     }
