@@ -33,10 +33,11 @@ EVENTS_AN_ITEM = 5
 STEPS = ("train", "embed", "index", "search")
 
 
-def measured(command: list[str]) -> dict[str, float]:
-    """Seconds and peak resident memory (MiB) of a command that must end well."""
+def measured(command: list[str], told: Path = Path(os.devnull)) -> dict[str, float]:
+    """Seconds and peak resident memory (MiB) of a command that must end well; what it prints goes to ``told``."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    with told.open("w") as file:
+        process = subprocess.Popen(command, stdout=file)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -128,7 +129,9 @@ def grow(source: Path, items: int, out: Path, steps: int, backend: str) -> dict[
     (bundle,) = (folder / "runs").glob("*/bundle")
     vectors, index = folder / "vectors", folder / "index"
     found["embed"] = measured([tool, "embed", str(bundle), str(folder / "items.parquet"), "--tower", "item", "--out", str(vectors)])
-    found["index"] = measured([tool, "index", str(vectors), "--out", str(index), "--use", backend, "--keep", ""])
+    told = folder / "index.json"
+    found["index"] = measured([tool, "index", str(vectors), "--out", str(index), "--use", backend, "--keep", "", "--json"], told)
+    found["recall"] = json.loads(told.read_text())["backend_recall"]
     found["search"] = measured([tool, "search", str(index), *(f"--id={i}" for i in range(100)), "--json"])
     shutil.rmtree(folder)
     return found
@@ -137,19 +140,23 @@ def grow(source: Path, items: int, out: Path, steps: int, backend: str) -> dict[
 def page(known: dict[str, dict[str, Any]]) -> str:
     """The table in Markdown; below each size's times, how they grew against the size before."""
     header = " | ".join(f"{step}, s | MiB" for step in STEPS)
-    lines = [f"| items | events | {header} |", "|---|---|" + "---|---|" * len(STEPS)]
+    lines = [f"| items | events | {header} | found in the self-test |", "|---|---|" + "---|---|" * len(STEPS) + "---|"]
     before: tuple[int, dict[str, Any]] | None = None
     for items, found in sorted((int(key), value) for key, value in known.items()):
         cells = " | ".join(f"{found[step]['seconds']:,.1f} | {found[step]['peak']:,}" for step in STEPS)
-        lines.append(f"| {items:,} | {found['events']:,} | {cells} |")
+        lines.append(f"| {items:,} | {found['events']:,} | {cells} | {_share(found.get('recall'))} |")
         if before is not None:
             grown = " | ".join(
                 f"x {found[step]['seconds'] / before[1][step]['seconds']:.1f} | x {found[step]['peak'] / before[1][step]['peak']:.1f}"
                 for step in STEPS
             )
-            lines.append(f"| x {items / before[0]:.0f} | | {grown} |")
+            lines.append(f"| x {items / before[0]:.0f} | | {grown} | |")
         before = (items, found)
     return "\n".join(lines) + "\n"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 @told()
