@@ -31,5 +31,5 @@ class IvfHnswConfig(HnswConfig):
 
     cell: int = Field(100_000, ge=1)
     """Vectors in a cell, about; at most twice as many. A catalogue that fits into one is one graph."""
-    nprobe: int = Field(8, ge=1)
+    nprobe: int = Field(12, ge=1)
     """Cells that a search looks into; more find more and take longer."""
