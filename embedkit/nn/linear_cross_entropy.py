@@ -36,7 +36,7 @@ def linear_cross_entropy(
         scale: one over the temperature.
         bias: float32 [M], added to the logits of each item; no gradient; ``-inf`` takes an item out.
         bounded: vectors have at most unit length, so that logits cannot exceed ``scale``.
-        precision: of the logits; bfloat16 is three to four times as fast on a CPU with such instructions, and logits have three digits.
+        precision: of the logits; in bfloat16, which is faster on GPUs and on CPUs with matrix units for it, they have three digits.
 
     Returns:
         Scalar float32 with gradients for queries and items.
