@@ -236,18 +236,11 @@ def _use(part: Part) -> Use:
     return Use(use=part.entry.qualified, **options)
 
 
-def dump_resolved(plan: Plan, *, data_path: Literal["memory", "stream"] | None = None) -> str:
-    """The resolved run file as TOML; ``load_resolved`` turns it back.
-
-    Args:
-        plan: what was resolved.
-        data_path: the data path that was chosen, in place of ``auto`` (decision 8).
-    """
+def dump_resolved(plan: Plan) -> str:
+    """The resolved run file as TOML; ``load_resolved`` turns it back."""
     import tomli_w
 
     data = plan.config.model_dump(mode="json", by_alias=True)
-    if data_path is not None:
-        data["compute"]["data_path"] = data_path
     owners = {part.entry.owner for part in _parts(plan)}
     data["resolved"] = Resolved(
         embedkit=__version__,
@@ -259,11 +252,11 @@ def dump_resolved(plan: Plan, *, data_path: Literal["memory", "stream"] | None =
     )
 
 
-def write_resolved(plan: Plan, path: Path, *, data_path: Literal["memory", "stream"] | None = None) -> None:
+def write_resolved(plan: Plan, path: Path) -> None:
     """Write ``dump_resolved`` beside and rename."""
     from embedkit.files import atomic_write
 
-    atomic_write(path, dump_resolved(plan, data_path=data_path))
+    atomic_write(path, dump_resolved(plan))
 
 
 def load_resolved(path: Path, registry: Registry) -> Plan:

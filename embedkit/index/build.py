@@ -97,7 +97,7 @@ def build_index(
             if tested["backend_recall"] < min_recall:
                 raise BundleError(
                     f"{folder}: the new index finds only {tested['backend_recall']:.1%} of the true neighbours in its self-test "
-                    f"(wanted: {min_recall:.0%}), so it is not published; raise the backend's accuracy (for hnsw: m, ef)"
+                    f"(wanted: {min_recall:.0%}), so it is not published; raise the backend's accuracy (hnsw: m, ef; ivf_hnsw: nprobe)"
                 )
             _write_meta(aside, meta, tested)
         publish(folder, name)
