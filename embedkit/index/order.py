@@ -18,7 +18,7 @@ _FINER = 5
 _CLUSTER = 512
 """Vectors a cluster, about."""
 _SAMPLE = 50
-"""Vectors a centre is made of."""
+"""Vectors a centre of a cluster is made of."""
 _MOST = 256
 """Clusters of one level at most."""
 _BLOCK = 65_536
@@ -59,18 +59,19 @@ def near_together(take: Take, rows: int, seed: int = 0) -> Rows | None:
     return np.lexsort((fine, coarse, level))
 
 
-def clusters_of(take: Take, rows: Rows, clusters: int, random: np.random.Generator) -> Numbers:
+def clusters_of(take: Take, rows: Rows, clusters: int, random: np.random.Generator, sample: int = _SAMPLE) -> Numbers:
     """The k-means cluster of each of some rows, int32 [n], numbered so that near clusters have near numbers.
 
     Args:
         take: the vectors of some rows, float32 [n, E].
         rows: int64 [n].
         clusters: how many are wanted; fewer where vectors are alike.
-        random: draws the vectors that the centres are made of, fifty a cluster.
+        random: draws the vectors that the centres are made of.
+        sample: so many of them a cluster.
     """
     if clusters < 2:
         return np.zeros(len(rows), np.int32)
-    drawn = np.sort(random.choice(rows, min(len(rows), _SAMPLE * clusters), replace=False))
+    drawn = np.sort(random.choice(rows, min(len(rows), sample * clusters), replace=False))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a cluster stays empty, which does no harm
         centres = kmeans2(take(drawn), clusters, iter=5, minit="points", seed=random)[0]

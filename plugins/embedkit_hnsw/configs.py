@@ -30,6 +30,6 @@ class IvfHnswConfig(HnswConfig):
     """Options of ``ivf_hnsw``: those of the graphs of ``hnsw``, and how many there are."""
 
     cell: int = Field(100_000, ge=1)
-    """Vectors in a cell, at most; two thirds as many on average. A catalogue that fits into one is one graph."""
-    nprobe: int = Field(16, ge=1)
+    """Vectors in a cell, about; at most twice as many. A catalogue that fits into one is one graph."""
+    nprobe: int = Field(12, ge=1)
     """Cells that a search looks into; more find more and take longer."""

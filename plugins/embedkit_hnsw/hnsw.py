@@ -1,8 +1,7 @@
 """The hnsw index: a wrapper around hnswlib that checks what hnswlib does not.
 
-hnswlib loads a file of another width without complaint, raises when ``k`` exceeds what a search can reach, takes no
-filter that is
-fast from Python, and does not notice that a disk is full while it saves. All four are handled here.
+hnswlib loads a file of another width without complaint, raises when ``k`` exceeds what a search can reach, takes no filter that is fast
+from Python, and does not notice that a disk is full while it saves. All four are handled here.
 """
 
 from __future__ import annotations
@@ -70,9 +69,7 @@ class HnswIndex(Index):
         self._graph, self._ef, self._vectors = graph, 0, None
 
     def search(self, queries: Vectors, k: int, allowed: Mask | None = None) -> tuple[Rows, Vectors]:
-        """The rows that a walk through the graph finds; exact where a filter lets few rows through or the walk ends
-        early.
-        """
+        """The rows that a walk through the graph finds; exact where a filter lets few rows through or the walk ends early."""
         queries = self.checked(queries, k, allowed)
         if allowed is not None:
             return self._filtered(queries, k, allowed)
