@@ -89,7 +89,8 @@ def build_index(
             _write_backend(source, aside, backend, prefix, threads, Pace(log, source.rows))
             meta = _meta(source, aside, backend, prefix, folder)
             _write_meta(aside, meta, {})
-            tested = self_test(IndexBundle.load(aside, name, backend, threads=threads))
+            built = IndexBundle.load(aside, name, backend, threads=threads)
+            tested = self_test(built)
             log(
                 f"self-test on {tested['probes']:.0f} stored vectors: the backend finds {tested['backend_recall']:.1%} of the true "
                 f"neighbours, the whole search {tested['recall']:.1%}"
@@ -102,7 +103,7 @@ def build_index(
             _write_meta(aside, meta, tested)
         publish(folder, name)
         log(f"generation {name} is current")
-    return IndexBundle.load(folder / name, name, backend, threads=threads)
+    return built.moved(folder / name)
 
 
 def _prefix(source: Embeddings, backend: Part) -> int | None:

@@ -153,6 +153,11 @@ class IndexBundle:
             raise BundleError(f"{folder}: ids, vectors and graph do not belong together; build the index again")
         return cls(folder.parent, generation, meta, ids, vectors, index, Attributes(folder / ATTRIBUTES))
 
+    def moved(self, folder: Path) -> IndexBundle:
+        """The same generation after its folder was renamed to ``folder``: what is open stays open, and is not checked again."""
+        meta, attributes = IndexMeta.read(folder / META), Attributes(folder / ATTRIBUTES)
+        return IndexBundle(folder.parent, self.generation, meta, self.ids, self.vectors, self.backend, attributes)
+
     @property
     def space(self) -> Space:
         """The space of the vectors."""

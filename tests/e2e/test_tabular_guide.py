@@ -20,7 +20,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
 
 
-BASE, RESNET, FREEZE, KEEP, START = (tomllib.loads(text) for text in blocks("toml"))
+BASE, RESNET, FREEZE, KEEP, START, PROBED = (tomllib.loads(text) for text in blocks("toml"))
 
 
 def run_file(*changes: dict) -> dict:
@@ -105,6 +105,16 @@ def test_labels_may_have_runs_of_their_own(folder):
     tuned = train(folder, second)
     assert np.array_equal(trunk(tuned), trunk(learned))
     assert tuned.metrics["accuracy"] > 0.5
+
+
+def test_a_probe_ends_the_first_stage(folder):
+    alone = run_file(PROBED) | {"evaluate": PROBED["evaluate"]}
+    del alone["stages"][1], alone["towers"]["predict"], alone["model"]["shared_trunks"], alone["model"]["heads"]["predict"]
+    alone["stages"][0] |= {"steps": 200}
+    result = train(folder, alone)
+    assert result.stages[0].steps % 25 == 0
+    assert {found.model for found in result.estimates} == {"model", "untrained", "raw", "boosted_tree"}
+    assert result.stages[0].metrics["accuracy"] > 0.6
 
 
 def test_the_three_runs_that_tell(folder, first):
