@@ -42,6 +42,9 @@ DIFFERENCES = (
 REGISTERS = (0, 1, 3)
 WIDTHS = (16, 32, 64, 128)
 """Numbers a row that the vectors are brought down to; a table of such vectors is what an index holds."""
+LENGTHS = (25, 50, 100, 200, 400, 1000)
+"""Steps of pre-training that an objective has to choose from, by the validation part."""
+LEARNED = ("t_jepa", "scarf", "masked_cells")
 NARROWED = ("untrained", "scarf", "masked_cells", "t_jepa")
 CHOSEN = Path(__file__).parent / "options.toml"
 Floats = npt.NDArray[np.float64]
@@ -199,6 +202,27 @@ def register_table(study: Study, table: Table) -> list[str]:
     return [*lines, ""]
 
 
+def length_table(study: Study, table: Table) -> list[str]:
+    """What each length of pre-training comes to on validation rows, and how the best one of each objective does on test rows."""
+    lines = ["### How long to pre-train (adult)", "", f"| steps | {' | '.join(f'{arm}, valid' for arm in LEARNED)} |", "|---|---|---|---|"]
+    tried: dict[str, dict[int, tuple[float, Floats]]] = {arm: {} for arm in LEARNED}
+    for steps in LENGTHS:
+        more = {} if steps == OPTIONS["steps"] else {"steps": steps}
+        for arm, found in tried.items():
+            right = study.arm(table, arm, **more)
+            valid = [study.found[study.name(table, arm, seed, more)]["valid"] for seed in range(study.seeds)]
+            found[steps] = float(np.mean(valid)), right
+        lines.append(f"| {steps} | {' | '.join(f'{found[steps][0]:.4f}' for found in tried.values())} |")
+    others = {arm: study.arm(table, arm) for arm in ("untrained", "raw")}
+    lines += ["", f"| chosen | steps | accuracy | {' | '.join(f'− {other}' for other in others)} |", "|---|---|---|---|---|"]
+    for arm, found in tried.items():
+        steps = max(found, key=lambda one: found[one][0])
+        right = found[steps][1]
+        cells = [interval(right, seed=0).cells()[0], *(difference(other, right, seed=0).cells("+.4f")[0] for other in others.values())]
+        lines.append(f"| {arm} | {steps} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def _shown(value: float, table: Table) -> str:
     return f"{np.sqrt(value) if table.regression else value:.4f}"
 
@@ -225,6 +249,7 @@ def main() -> None:
         table = TABLES[name](options.datasets)
         lines += accuracy_table(study, table, arms)
         if name == "adult" and {"raw", *NARROWED} <= set(arms):
+            lines += length_table(study, table)
             lines += width_table(study, table)
         if name == "adult" and "t_jepa" in arms:
             lines += register_table(study, table)
