@@ -94,6 +94,10 @@ class Study:
         seeds = 1 if arm in ("raw", "boosted tree") else self.seeds
         return np.stack([self.measure(table, arm, seed, **more) for seed in range(seeds)])[..., None]
 
+    def valid(self, table: Table, arm: str, **more: Any) -> float:
+        """The mean over seeds of the validation figure of an arm that was measured."""
+        return float(np.mean([self.found[self.name(table, arm, seed, more)]["valid"] for seed in range(self.seeds)]))
+
     def options(self, table: Table, **more: Any) -> dict[str, Any]:
         """Of every run on a table."""
         return {**self.chosen.get(table.name, {}), **self.always, **more}
@@ -205,15 +209,15 @@ def register_table(study: Study, table: Table) -> list[str]:
 def length_table(study: Study, table: Table) -> list[str]:
     """What each length of pre-training comes to on validation rows, and how the best one of each objective does on test rows."""
     lines = ["### How long to pre-train (adult)", "", f"| steps | {' | '.join(f'{arm}, valid' for arm in LEARNED)} |", "|---|---|---|---|"]
+    others = {arm: study.arm(table, arm) for arm in ("untrained", "raw")}
+    lines.append("| 0 | " + " | ".join([f"{study.valid(table, 'untrained'):.4f}"] * len(LEARNED)) + " |")
     tried: dict[str, dict[int, tuple[float, Floats]]] = {arm: {} for arm in LEARNED}
     for steps in LENGTHS:
         more = {} if steps == OPTIONS["steps"] else {"steps": steps}
         for arm, found in tried.items():
             right = study.arm(table, arm, **more)
-            valid = [study.found[study.name(table, arm, seed, more)]["valid"] for seed in range(study.seeds)]
-            found[steps] = float(np.mean(valid)), right
+            found[steps] = study.valid(table, arm, **more), right
         lines.append(f"| {steps} | {' | '.join(f'{found[steps][0]:.4f}' for found in tried.values())} |")
-    others = {arm: study.arm(table, arm) for arm in ("untrained", "raw")}
     lines += ["", f"| chosen | steps | accuracy | {' | '.join(f'− {other}' for other in others)} |", "|---|---|---|---|---|"]
     for arm, found in tried.items():
         steps = max(found, key=lambda one: found[one][0])
