@@ -105,6 +105,7 @@ def open_index(
     path: str | Path,
     bundle: str | Path | Bundle | None = None,
     *,
+    options: Mapping[str, Any] | None = None,
     plugins: Sequence[str] = (),
     host: Host | None = None,
 ) -> Searcher:
@@ -113,6 +114,7 @@ def open_index(
     Args:
         path: folder of the index; its current generation is opened.
         bundle: encodes questions; the bundle that the index names when left out, loaded when it is first needed.
+        options: of the backend, for searching, in place of those that the index was built with: ``{"ef": 200}``.
         plugins: as in ``load``.
         host: as in ``load``.
 
@@ -120,8 +122,9 @@ def open_index(
         BundleError: there is no index, or a file of it is damaged.
         SpaceMismatch: the bundle is not the one that made the vectors.
         PluginError: the backend's plugin is not here.
+        UsageError: an option was fixed when the index was built, or does not fit.
     """
-    return Searcher.open(path, _host(host, plugins).registry, bundle=bundle)
+    return Searcher.open(path, _host(host, plugins).registry, bundle=bundle, options=options)
 
 
 def embed(

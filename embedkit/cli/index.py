@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from embedkit.cli.options import given, out_option
+from embedkit.cli.options import given, out_option, read_options
 from embedkit.cli.render import json_option, printer, show_json, show_pairs
 from embedkit.cli.state import State, pass_state
 
@@ -37,11 +37,9 @@ def command(
 ) -> None:
     """Index the vectors in the folder EMBEDDINGS; an index that is there is replaced once the new one is whole and tested."""
     from embedkit import api
-    from embedkit.config.overrides import apply_overrides
     from embedkit.embed.manifest import open_embeddings
 
-    settings: dict[str, Any] = given(**widths)
-    apply_overrides(settings, options)
+    settings = given(**widths) | read_options(options)
     default, written = _default(Path(open_embeddings(embeddings).manifest.bundle))
     entry = state.registry.entry("index", use or default)
     if use is None or entry.qualified == state.registry.entry("index", default).qualified:

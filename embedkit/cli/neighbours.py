@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from embedkit.cli.options import out_option
+from embedkit.cli.options import out_option, read_options, search_options
 from embedkit.cli.render import json_option, printer, show_json, show_pairs
 from embedkit.cli.state import State, pass_state
 
@@ -17,13 +17,17 @@ from embedkit.cli.state import State, pass_state
 @out_option
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours of an item.")
 @click.option("--where", help="Only neighbours for which this is true, in SQL.")
+@search_options
 @json_option
 @pass_state
-def command(state: State, index: Path, every: bool, out: Path, k: int, where: str | None, as_json: bool) -> None:
+def command(
+    state: State, /, index: Path, every: bool, out: Path, k: int, where: str | None, options: tuple[str, ...], as_json: bool
+) -> None:
     """Write the nearest items of every item in INDEX to a Parquet file: id, rank, neighbour, score."""
     from embedkit import api
 
-    rows = api.neighbours(api.open_index(index, host=state.host), out, k=k, where=where, log=printer())
+    searcher = api.open_index(index, options=read_options(options), host=state.host)
+    rows = api.neighbours(searcher, out, k=k, where=where, log=printer())
     if as_json:
         show_json({"out": out, "rows": rows})
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,13 @@ set_option = click.option(
 )
 runs_dir_option = click.option(
     "--runs-dir", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder that run folders are made in."
+)
+search_options = click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Search with another option of the index than it was built with, such as ef=200. Repeatable.",
 )
 out_option = click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write.")
 
@@ -33,3 +40,12 @@ def compute_options(function: F) -> F:
 def given(**values: Any) -> dict[str, Any]:
     """Those of the values that were given."""
     return {key: value for key, value in values.items() if value is not None}
+
+
+def read_options(texts: Iterable[str]) -> dict[str, Any]:
+    """What ``--option KEY=VALUE`` said."""
+    from embedkit.config.overrides import apply_overrides
+
+    options: dict[str, Any] = {}
+    apply_overrides(options, texts, "--option")
+    return options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embedkit.cli.options import read_options, search_options
 from embedkit.cli.render import json_option, show_json, show_table
 from embedkit.cli.state import State, pass_state
 from embedkit.errors import UsageError
@@ -32,6 +33,7 @@ _WIDTH = 60
 @click.option("--exclude-seen", is_flag=True, help="With --history: leave its own items out.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle that encodes questions, when it was moved.")
 @click.option("--show", help="Columns to print beside ids, parted by commas.")
+@search_options
 @json_option
 @pass_state
 def command(
@@ -47,6 +49,7 @@ def command(
     exclude_seen: bool,
     bundle: Path | None,
     show: str | None,
+    options: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Search the index in the folder INDEX by --id, --text, --row or --history."""
@@ -55,7 +58,7 @@ def command(
         raise UsageError(f"search: ask by one of --id, --text, --row and --history{', not by ' + ' and '.join(asked) if asked else ''}")
     from embedkit import api
 
-    searcher = api.open_index(index, bundle, host=state.host)
+    searcher = api.open_index(index, bundle, options=read_options(options), host=state.host)
     if ids:
         found = searcher.by_ids(list(ids), k, where=where)
     elif texts:

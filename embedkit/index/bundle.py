@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -112,14 +112,23 @@ class IndexBundle:
         self.attributes = attributes
 
     @classmethod
-    def open(cls, path: str | Path, registry: Registry, *, threads: int | None = None) -> IndexBundle:
+    def open(
+        cls, path: str | Path, registry: Registry, *, threads: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> IndexBundle:
         """Open the current generation of an index folder.
 
         A generation may be replaced and removed while it is opened; then the new one is taken.
 
+        Args:
+            path: the folder.
+            registry: finds the backend.
+            threads: threads a search may use; all there are when left out.
+            options: of the backend, those that only a search reads (``IndexConfig.searching``), in place of what it was built with.
+
         Raises:
             BundleError: there is no index, or a file of it is damaged.
             PluginError: the backend's plugin is not here.
+            UsageError: an option does not fit, or was fixed when the index was built.
         """
         out = Path(path)
         name = current_generation(out)
@@ -127,7 +136,7 @@ class IndexBundle:
             try:
                 meta = IndexMeta.read(out / name / META)
                 part = Part.from_json("index", meta.backend, registry, where=str(out / name / META))
-                return cls.load(out / name, name, part, threads=threads)
+                return cls.load(out / name, name, _for_search(part, meta, options, out), threads=threads)
             except (BundleError, OSError):
                 again = current_generation(out)
                 if again == name:
@@ -151,6 +160,8 @@ class IndexBundle:
         vectors, ids = map_vectors(folder / VECTORS), IdTable.open(folder / IDS)
         if not index.rows == len(ids) == len(vectors) == meta.rows or vectors.shape[1] != space.dim:
             raise BundleError(f"{folder}: ids, vectors and graph do not belong together; build the index again")
+        if meta.prefix is not None:
+            meta = replace(meta, rescore=getattr(backend.config, "rescore", None) or DEFAULT_RESCORE)
         return cls(folder.parent, generation, meta, ids, vectors, index, Attributes(folder / ATTRIBUTES))
 
     def moved(self, folder: Path) -> IndexBundle:
@@ -219,6 +230,22 @@ class IndexBundle:
         short = cut(queries, prefix, cosine=self.space.metric == "cosine")
         candidates, _ = self.backend.search(short, max(k, self.meta.rescore or DEFAULT_RESCORE), allowed)
         return rescore(queries, self.vectors, candidates, k)
+
+
+def _for_search(backend: Part, meta: IndexMeta, options: Mapping[str, Any] | None, path: Path) -> Part:
+    """The backend with other options for searching."""
+    if not options:
+        return backend
+    may: frozenset[str] = getattr(type(backend.config), "searching", frozenset())
+    known = type(backend.config).model_fields
+    if fixed := [key for key in options if key in known and key not in may]:
+        raise UsageError(
+            f"{path}: option '{fixed[0]}' was fixed when the index was built; a search may change {', '.join(sorted(may))}: "
+            "for others build the index again"
+        )
+    if "rescore" in options and meta.prefix is None:
+        raise UsageError(f"{path}: searches whole vectors, so there is nothing to rescore; build it with a prefix, or leave 'rescore' out")
+    return Part(backend.entry, backend.entry.parse(backend.config.model_dump() | dict(options), where=str(path)))
 
 
 def rescore(queries: Vectors, vectors: Vectors, candidates: Rows, k: int) -> tuple[Rows, Vectors]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from embedkit.component import Config
@@ -10,10 +12,14 @@ from embedkit.component import Config
 class IndexConfig(Config):
     """Base of a backend's options (the ``[index]`` section of a run file).
 
-    With ``prefix`` the backend searches the first numbers of each vector only, and the best ``rescore`` candidates are
-    ordered by
-    the full vectors (Matryoshka representation learning, Kusupati et al. 2022, section 4.3.1: adaptive retrieval).
+    With ``prefix`` the backend searches the first numbers of each vector only, and the best ``rescore`` candidates are ordered by the
+    full vectors (Matryoshka representation learning, Kusupati et al. 2022, section 4.3.1: adaptive retrieval).
+
+    Attributes:
+        searching: options that only a search reads; an index is opened with others of them as it stands. A backend adds its own.
     """
+
+    searching: ClassVar[frozenset[str]] = frozenset({"rescore"})
 
     prefix: int | None = Field(None, ge=1)
     """Search the first so many numbers of each vector (one of the head's prefixes); all of them when left out."""

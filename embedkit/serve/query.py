@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,38 +43,53 @@ class Neighbours:
 class Searcher:
     """Searches one index.
 
-    Vectors of another space are refused: the bundle's tower that the index stands for must have the index's space id,
-        and questions
-    may be encoded by any tower of that bundle.
+    Vectors of another space are refused: the bundle's tower that the index stands for must have the index's space id, and questions may
+    be encoded by any tower of that bundle.
 
     Args:
         index: opened index.
         bundle: for questions that must be encoded; None searches by vector and by id only.
         registry: for ``refresh``.
+        options: that the index was opened with, for ``refresh``.
 
     Raises:
         SpaceMismatch: the bundle is not the one that made the vectors.
     """
 
-    def __init__(self, index: IndexBundle, bundle: Bundle | None = None, *, registry: Registry | None = None) -> None:
+    def __init__(
+        self,
+        index: IndexBundle,
+        bundle: Bundle | None = None,
+        *,
+        registry: Registry | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.index = index
+        self._options = options
         self._registry = registry
         self._bundle = bundle
         if bundle is not None:
             check_space(index, bundle)
 
     @classmethod
-    def open(cls, path: str | Path, registry: Registry, *, bundle: str | Path | Bundle | None = None) -> Searcher:
-        """Open the current generation. The bundle it names is loaded when a question first needs it, unless one is
-        given.
+    def open(
+        cls,
+        path: str | Path,
+        registry: Registry,
+        *,
+        bundle: str | Path | Bundle | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Searcher:
+        """Open the current generation. The bundle it names is loaded when a question first needs it, unless one is given.
 
         Raises:
             BundleError: there is no index, or it is damaged.
             SpaceMismatch: the given bundle is not the one that made the vectors.
+            UsageError: an option is not one that a search may change; see ``IndexBundle.open``.
         """
-        index = IndexBundle.open(path, registry)
+        index = IndexBundle.open(path, registry, options=options)
         loaded = bundle if isinstance(bundle, Bundle) or bundle is None else load_bundle(bundle, registry)
-        return cls(index, loaded, registry=registry)
+        return cls(index, loaded, registry=registry, options=options)
 
     @property
     def bundle(self) -> Bundle:
@@ -107,12 +122,10 @@ class Searcher:
         return self._registry
 
     def refresh(self) -> bool:
-        """Take a newer generation if there is one: it is loaded aside, then one reference is swapped. Says whether it
-        did.
-        """
+        """Take a newer generation if there is one: it is loaded aside, then one reference is swapped. Says whether it did."""
         if self._registry is None or current_generation(self.index.path) == self.index.generation:
             return False
-        index = IndexBundle.open(self.index.path, self._registry)
+        index = IndexBundle.open(self.index.path, self._registry, options=self._options)
         if self._bundle is not None:
             check_space(index, self._bundle)
         self.index = index

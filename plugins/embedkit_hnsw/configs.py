@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from embedkit.index.config import IndexConfig
@@ -13,6 +15,8 @@ class ExactConfig(IndexConfig):
 
 class HnswConfig(IndexConfig):
     """Options of ``hnsw`` (Malkov and Yashunin 2018; names as there)."""
+
+    searching: ClassVar[frozenset[str]] = IndexConfig.searching | {"ef"}
 
     m: int = Field(16, ge=2, le=256)
     """Links a vector has in each layer (twice as many in the lowest); more find more and take more memory."""
@@ -28,6 +32,8 @@ class HnswConfig(IndexConfig):
 
 class IvfHnswConfig(HnswConfig):
     """Options of ``ivf_hnsw``: those of the graphs of ``hnsw``, and how many there are."""
+
+    searching: ClassVar[frozenset[str]] = HnswConfig.searching | {"nprobe"}
 
     cell: int = Field(100_000, ge=1)
     """Vectors in a cell, about; at most twice as many. A catalogue that fits into one is one graph."""

@@ -41,9 +41,9 @@ def test_the_whole_way(shop, embedkit):
     assert built["rows"] == 60
 
     _search(embedkit, index)
-    ok(embedkit("neighbours", index, "--all", "-k", 5, "--out", shop / "neighbours.parquet"))
+    ok(embedkit("neighbours", index, "--all", "-k", 5, "--option", "ef=70", "--out", shop / "neighbours.parquet"))
     assert pl.read_parquet(shop / "neighbours.parquet").height == 60 * 5
-    ok(embedkit("recommend", index, "-k", 3, "--out", shop / "recommended.parquet"))
+    ok(embedkit("recommend", index, "-k", 3, "--option", "ef=70", "--out", shop / "recommended.parquet"))
     recommended = pl.read_parquet(shop / "recommended.parquet")
     seen = pl.read_parquet(shop / "events.parquet").select(user="user_id", item="item_id")
     assert recommended["user"].n_unique() == 40
@@ -60,8 +60,14 @@ def _search(embedkit, index):
     after = json.loads(ok(embedkit("search", index, "--history", "i001,i002", "--exclude-seen", "-k", 2, "--json")))[0]["neighbours"]
     assert not {"i001", "i002"} & {one["id"] for one in after}
 
+    asked = ("search", index, "--id", "i003", "-k", 4, "--json")
+    assert json.loads(ok(embedkit(*asked, "--option", "ef=200")))[0]["neighbours"] == near
+
     for arguments, message in {
         ("--id", "i0033"): "did you mean",
+        ("--id", "i003", "--option", "m=8"): "option 'm' was fixed when the index was built",
+        ("--id", "i003", "--option", "ef"): "--option ef: write",
+        ("--id", "i003", "--option", "eff=3"): "did you mean 'ef'",
         ("--id", "i003", "-k", "60"): "larger than the rest of the index",
         ("--row", "{"): "is no JSON",
         ("--id", "i003", "--text", "x"): "ask by one of",

@@ -107,6 +107,37 @@ def test_a_prefix_is_searched_and_rescored(
         build_index(folder, tmp_path / "j", backend(prefix=5))
 
 
+def test_a_search_may_have_options_of_its_own(
+    tmp_path: Path, folder: Path, backend: Callable[..., Part], registry: Registry, vectors: np.ndarray, queries: np.ndarray
+) -> None:
+    build_index(folder, tmp_path / "i", backend("ivf_hnsw", cell=200, nprobe=10), keep=[])
+    true = exact_top_k(queries, vectors, 5)[0]
+
+    def found(**options: Any) -> float:
+        return float((IndexBundle.open(tmp_path / "i", registry, options=options).search(queries, 5)[0] == true).mean())
+
+    assert found(nprobe=1) < found() - 0.1
+    assert found(nprobe=100, ef=400) > 0.99
+    with pytest.raises(UsageError, match=r"option 'cell' was fixed .* may change ef, nprobe, rescore: for others build"):
+        found(cell=100)
+    with pytest.raises(UsageError, match="nprob.*did you mean 'nprobe'"):
+        found(nprob=3)
+    with pytest.raises(UsageError, match=r"nprobe.*greater than or equal to 1"):
+        found(nprobe=0)
+    with pytest.raises(UsageError, match="whole vectors, so there is nothing to rescore"):
+        found(rescore=10)
+
+
+def test_a_search_may_rescore_more(
+    tmp_path: Path, folder: Path, backend: Callable[..., Part], registry: Registry, vectors: np.ndarray, queries: np.ndarray
+) -> None:
+    build_index(folder, tmp_path / "i", backend(prefix=4, rescore=10), keep=[])
+    true = exact_top_k(queries, vectors, 5)[0]
+    few, many = (IndexBundle.open(tmp_path / "i", registry, options=options) for options in ({}, {"rescore": ROWS}))
+    assert (few.meta.rescore, many.meta.rescore) == (10, ROWS)
+    assert (few.search(queries, 5)[0] == true).mean() < (many.search(queries, 5)[0] == true).mean() - 0.1
+
+
 @pytest.mark.parametrize("count", [2, 400, 2_400])
 def test_filters_and_exclusions(index: IndexBundle, vectors: np.ndarray, queries: np.ndarray, count: int) -> None:
     allowed = np.zeros(ROWS, bool)

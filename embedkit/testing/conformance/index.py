@@ -20,6 +20,7 @@ import pytest
 from embedkit.errors import BundleError, UsageError
 from embedkit.host import Host
 from embedkit.index.base import Index, IndexContext, Vectors
+from embedkit.index.config import IndexConfig
 from embedkit.index.exact import exact_top_k
 from embedkit.index.vectors import blocks_of, unit_length
 
@@ -98,6 +99,13 @@ class IndexConformance:
         np.testing.assert_allclose(scores, np.einsum("qe,qke->qk", queries, vectors[rows]), atol=1e-5)
         recall = (scores >= exact_top_k(queries, vectors, 10)[1][:, -1:] - 1e-5).mean()
         assert recall >= self.min_recall
+
+    def test_what_a_search_may_change_is_an_option(self) -> None:
+        """``searching`` names options of the configuration class and no others."""
+        config = type(self.create(DIM).config)
+        assert issubclass(config, IndexConfig)
+        assert config.searching <= set(config.model_fields)
+        assert "prefix" not in config.searching
 
     def test_a_stored_vector_finds_itself(self, index: Index, vectors: Vectors) -> None:
         """The nearest row of a stored vector is its own."""
