@@ -273,8 +273,7 @@ def train(
         run: path of a run file, its contents, or, with ``resume``, the folder of an interrupted run.
         out: folder in which the run's own folder is made.
         resume: go on with an interrupted run; on the same machine, threads, torch and data path the weights are equal,
-            bit for bit, to
-            those of a run that was not interrupted.
+            bit for bit, to those of a run that was not interrupted.
         overrides: ``key.path=value`` each, as ``--set``.
         seed: in place of the run's.
         base: folder that relative paths start from; the run file's folder, or the current one, when left out.

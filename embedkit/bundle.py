@@ -2,8 +2,7 @@
 
 Files (format 1)::
 
-    bundle.json        name, spaces, model (components by name, distribution and version), tables, training, digests of
-    the files below
+    bundle.json        name, spaces, model (components by name, distribution and version), tables, training, digests of the files below
     codecs/            fitted codecs and vocabularies
     model.safetensors  weights
     run.toml           the resolved run file
@@ -11,10 +10,8 @@ Files (format 1)::
     README.md          a model card
 
 Loading verifies digests, asks the registry for names, builds the model from configuration and stored statistics, and
-copies the
-tensors. Nothing is unpickled and nothing is imported by path. What only training needs (losses, samplers, stages) is
-recorded but not
-asked for (decision 24).
+copies the tensors. Nothing is unpickled and nothing is imported by path. What only training needs (losses, samplers, stages) is recorded
+but not asked for (decision 24).
 """
 
 from __future__ import annotations
@@ -133,10 +130,8 @@ def spaces_of(model: Model, codecs: Codecs) -> dict[str, Space]:
     """Tower → Space (decision 23).
 
     The id is a hash of what produces the tower's vectors: its fields, their codecs, the options and weights of the
-    encoders that serve
-    them, of its trunk and of its head. Versions of plugins stay out, so that an upgrade does not orphan an index. An
-    encoder that
-    serves two towers belongs to both.
+    encoders that serve them, of its trunk and of its head. Versions of plugins stay out, so that an upgrade does not orphan an index. An
+    encoder that serves two towers belongs to both.
     """
     ids = {tower: _tower_id(model, codecs, tower) for tower in model.spec.schema.towers}
     family = digest(ids[tower].encode() for tower in sorted(ids))

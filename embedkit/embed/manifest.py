@@ -8,8 +8,7 @@ Files (format 1)::
     part-<unit>.parquet     columns ``id``, ``hash`` (fixed_size_binary[16]), ``vector`` (fixed_size_list<float32>[E])
 
 ``parent`` and ``tombstones`` are kept for incremental runs: the folder whose unchanged rows a later run points at, and
-the ids that
-have vanished since. A full run has no parent and no tombstones.
+the ids that have vanished since. A full run has no parent and no tombstones.
 """
 
 from __future__ import annotations

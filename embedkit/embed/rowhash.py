@@ -20,10 +20,8 @@ def row_hashes(batch: Batch, fields: Sequence[str]) -> list[bytes]:
     """blake2b-128 of each row's encoded values, B digests of 16 bytes.
 
     What is hashed, in the order of ``fields``: for every field a byte that says whether there is a value, then the
-    value of a dense
-    field (zeros where there is none) or the number of values of a ragged one as int64; after that, the values of the
-    ragged fields.
-    Numbers are little-endian, negative zero is zero.
+    value of a dense field (zeros where there is none) or the number of values of a ragged one as int64; after that, the values of the
+    ragged fields. Numbers are little-endian, negative zero is zero.
     """
     fixed: list[Bytes] = []
     ragged: list[tuple[memoryview, list[int]]] = []

@@ -51,15 +51,13 @@ def embed(
     """Embed every row of a catalogue with one tower; a run that was interrupted goes on where it stopped.
 
     A unit is a row range of one file; it becomes one Parquet part by write-then-rename, and a line in the notes of its
-    worker. Equal
-    inputs with equal units and options give equal files, however often the run was killed in between.
+    worker. Equal inputs with equal units and options give equal files, however often the run was killed in between.
 
     Args:
         bundle: loaded bundle.
         out: folder of the embeddings, made if missing.
         table: files of the catalogue (read as the bundle's table is: ``where``, ``group`` and the rest apply), or a
-            whole table
-            description; the bundle's own table when left out.
+            whole table description; the bundle's own table when left out.
         base: folder that relative paths start from; the current one for ``table``, the run file's for the bundle's own.
         tower: which tower; needed where several stand over tables with a key.
         workers: number of processes that share the work, without a coordinator.
@@ -78,8 +76,7 @@ def embed(
         UsageError: options contradict each other, or ``out`` holds embeddings of another catalogue, or other files.
         SpaceMismatch: ``out`` holds embeddings of another bundle.
         DataError: a column is missing or holds what it must not, the key has duplicates or nulls, or the disk is full.
-            Finished parts
-            stay, and the manifest is not marked complete.
+            Finished parts stay, and the manifest is not marked complete.
     """
     if not 0 <= worker < workers:
         raise UsageError(f"worker {worker} of {workers}: workers are counted from 0 to {workers - 1}")

@@ -1,10 +1,8 @@
 """Index: the protocol of nearest-neighbour backends. Registered with ``register_indexes``.
 
 A backend knows rows (0 … M-1, in the order they were given) and inner products; ids, full vectors, filters by
-attribute, prefixes and
-the checks of spaces belong to ``IndexBundle``. Scores are inner products: larger is nearer. For the cosine metric the
-vectors and
-queries that a backend sees have unit length.
+attribute, prefixes and the checks of spaces belong to ``IndexBundle``. Scores are inner products: larger is nearer. For the cosine metric
+the vectors and queries that a backend sees have unit length.
 """
 
 from __future__ import annotations

@@ -54,8 +54,7 @@ def build_index(
     """Build a new generation of the index in ``out`` and make it the current one.
 
     Memory is the backend's own, a block of vectors and a few numbers a row; everything else is streamed. A build that is killed leaves the
-    old generation
-    as it was.
+    old generation as it was.
 
     Args:
         embeddings: folder that ``embed`` finished.

@@ -48,8 +48,7 @@ class Embedder:
 
         Args:
             frame: a polars or pandas data frame, an Arrow table, a list of dicts (rows), or a dict of columns, with a
-                column for each
-                field of the tower. Other columns do no harm. A sequence is a list of ids, oldest first.
+                column for each field of the tower. Other columns do no harm. A sequence is a list of ids, oldest first.
             tower: whose vectors; the default tower when left out.
             prefix: keep the first so many numbers (one of the space's prefixes), of unit length again for normalised
                 spaces.

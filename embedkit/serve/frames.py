@@ -25,8 +25,7 @@ def to_arrow(frame: Frame) -> pa.Table:
     """A frame as an Arrow table.
 
     A list of dicts holds rows; a key that a row lacks is a missing value. A dict holds columns, or one row if any of
-    its values is a
-    single value.
+    its values is a single value.
 
     Raises:
         UsageError: it is nothing of the kind.

@@ -54,8 +54,7 @@ def neighbours_all(
     """Write the nearest ``k`` other rows of every row of the index.
 
     The Parquet file has the columns ``id``, ``rank`` (int32, from 1), ``neighbour`` and ``score`` (float32), ordered by
-    row of the index
-    and rank. Memory is a chunk's.
+    row of the index and rank. Memory is a chunk's.
 
     Returns:
         Rows written.
@@ -98,8 +97,7 @@ def recommend(
     """Write the best ``k`` items of every user, from everything the user did.
 
     The Parquet file has the columns ``user`` (text), ``rank`` (int32, from 1), ``item`` and ``score`` (float32). A user
-    who has seen
-    nearly everything gets fewer rows.
+    who has seen nearly everything gets fewer rows.
 
     Args:
         searcher: over the items, with the bundle that the store's codecs come from.
