@@ -140,6 +140,16 @@ def test_refresh_takes_a_new_generation(bundle: Bundle, tmp_path: Path, registry
     assert searcher.index.attributes.columns == ("item_id", "brand")
 
 
+def test_refresh_keeps_the_options_of_the_search(bundle: Bundle, tmp_path: Path, registry: Registry) -> None:
+    embed(bundle, tmp_path / "e")
+    build_index(tmp_path / "e", tmp_path / "i", backend="hnsw", keep=[])
+    searcher = Searcher.open(tmp_path / "i", registry, options={"ef": 33})
+    assert searcher.index.backend.config.ef == 33
+    build_index(tmp_path / "e", tmp_path / "i", backend={"use": "hnsw", "ef": 50}, keep=[])
+    assert searcher.refresh()
+    assert searcher.index.backend.config.ef == 33
+
+
 def test_neighbours_of_everything(searcher: Searcher, tmp_path: Path) -> None:
     assert neighbours_all(searcher, tmp_path / "n.parquet", k=5, chunk=64) == 1500
     table = pl.read_parquet(tmp_path / "n.parquet")
