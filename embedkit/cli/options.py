@@ -47,5 +47,5 @@ def read_options(texts: Iterable[str]) -> dict[str, Any]:
     from embedkit.config.overrides import apply_overrides
 
     options: dict[str, Any] = {}
-    apply_overrides(options, texts, "--option")
+    apply_overrides(options, texts, "--option", "ef=200")
     return options

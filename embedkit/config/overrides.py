@@ -11,7 +11,9 @@ from embedkit.errors import UsageError, suggest
 Path = tuple[str, ...]
 
 
-def apply_overrides(data: dict[str, Any], overrides: Iterable[str], flag: str = "--set") -> None:
+def apply_overrides(
+    data: dict[str, Any], overrides: Iterable[str], flag: str = "--set", example: str = "seed=3 or stages.0.epochs=5"
+) -> None:
     """Change ``data`` in place, in the order given.
 
     ``a.b.0.c=value``: keys are parted by dots (quote a key that holds one), numbers index lists, an index one past the end appends,
@@ -21,6 +23,7 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str], flag: str = 
         data: what is changed.
         overrides: ``key.path=value`` each.
         flag: the command's option that they came by, for messages.
+        example: of an override, for messages.
 
     Raises:
         UsageError: an override cannot be read, or leads through something that is no table or list.
@@ -29,7 +32,7 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str], flag: str = 
         said = f"{flag} {text}"
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"{said}: write key.path=value, such as seed=3 or stages.0.epochs=5")
+            raise UsageError(f"{said}: write KEY=VALUE, such as {example}")
         _assign(data, _path(key.strip(), said), _value(value.strip(), said), said)
 
 

@@ -115,8 +115,8 @@ def test_overrides_create_change_append_and_find_by_name():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed", "write key.path=value"),
-        ("=3", "write key.path=value"),
+        ("seed", "write KEY=VALUE"),
+        ("=3", "write KEY=VALUE"),
         ("a..b=3", "is no key path"),
         ("#=3", "is no key path"),
         ("a=1\nb=2", "is no TOML value"),

@@ -189,7 +189,7 @@ def test_options(shop, way):
     for arguments, parts in {
         ("train", "nope.toml"): ("nope.toml: there is no such file", "embedkit init"),
         ("train", "run.toml", "--set", "model.dims=3"): ("model.dims", "did you mean 'dim'?"),
-        ("train", "run.toml", "--set", "model"): ("--set model", "key.path=value"),
+        ("train", "run.toml", "--set", "model"): ("--set model", "KEY=VALUE"),
         ("train", "run.toml", "--device", "gpu"): ("'gpu'", "auto, cpu, cuda"),
         ("train", "run.toml", "--resume"): ("no run of 'shop'", "embedkit runs"),
         ("trian", "run.toml"): ("no command 'trian'", "did you mean 'train'?", "embedkit --help"),
