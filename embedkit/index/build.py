@@ -19,7 +19,6 @@ from embedkit.index.base import Index, IndexContext, Rows, Vectors
 from embedkit.index.bundle import (
     ATTRIBUTES,
     BACKEND,
-    DEFAULT_RESCORE,
     IDS,
     META,
     VECTORS,
@@ -190,13 +189,11 @@ def _write_attributes(source: Embeddings, aside: Path, keep: Sequence[str] | Non
 
 
 def _meta(source: Embeddings, aside: Path, backend: Part, prefix: int | None, folder: Path) -> IndexMeta:
-    rescore = (getattr(backend.config, "rescore", None) or DEFAULT_RESCORE) if prefix else None
     return IndexMeta(
         space=source.space,
         rows=source.rows,
         key=source.manifest.source.key,
         prefix=prefix,
-        rescore=rescore,
         backend=backend.to_json(),
         bundle=os.path.relpath(source.manifest.bundle, folder),
         source=source.digest,

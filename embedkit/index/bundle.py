@@ -2,7 +2,7 @@
 
 Files of a generation (format 1)::
 
-    index.json           space, key column, prefix, rescore, backend, bundle, self-test, digests of the files below
+    index.json           space, key column, prefix, backend, bundle, self-test, digests of the files below
     ids.arrow            ids in row order
     vectors.safetensors  full vectors float32 [M, E], unit length for the cosine metric
     attributes.parquet   columns that were kept for ``where`` (may be absent)
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +25,7 @@ from embedkit.config.plan import Part
 from embedkit.errors import BundleError, UsageError
 from embedkit.files import check_digests, unsealed
 from embedkit.index.base import Index, IndexContext, Mask, Rows, Vectors
+from embedkit.index.config import IndexConfig
 from embedkit.index.exact import Exclude, exact_top_k
 from embedkit.index.filter import Attributes
 from embedkit.index.ids import IdTable
@@ -57,7 +58,6 @@ class IndexMeta:
         rows: M.
         key: name of the id column.
         prefix: width that the backend searches; None for the full width.
-        rescore: candidates ordered again by full vectors; None without a prefix.
         backend: the backend's part, as ``Part.to_json`` gives it.
         bundle: folder of the bundle that made the vectors, relative to the index's folder where that is possible.
         source: digest of the embeddings.
@@ -69,7 +69,6 @@ class IndexMeta:
     rows: int
     key: str
     prefix: int | None
-    rescore: int | None
     backend: Mapping[str, Any]
     bundle: str
     source: str
@@ -91,8 +90,9 @@ class IndexMeta:
             data = json.loads(path.read_text())
             if data["format"] != FORMAT or data["kind"] != "index":
                 raise BundleError(f"{path}: is of another format than this version reads ({FORMAT}); build the index again")
-            data = {key: value for key, value in unsealed(data).items() if key not in ("format", "kind")}
-            return cls(**{**data, "space": Space.from_json(data["space"])})
+            data = unsealed(data)
+            known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
+            return cls(**{**known, "space": Space.from_json(data["space"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path}: is missing or damaged ({error}); build the index again") from error
 
@@ -160,8 +160,6 @@ class IndexBundle:
         vectors, ids = map_vectors(folder / VECTORS), IdTable.open(folder / IDS)
         if not index.rows == len(ids) == len(vectors) == meta.rows or vectors.shape[1] != space.dim:
             raise BundleError(f"{folder}: ids, vectors and graph do not belong together; build the index again")
-        if meta.prefix is not None:
-            meta = replace(meta, rescore=getattr(backend.config, "rescore", None) or DEFAULT_RESCORE)
         return cls(folder.parent, generation, meta, ids, vectors, index, Attributes(folder / ATTRIBUTES))
 
     def moved(self, folder: Path) -> IndexBundle:
@@ -228,7 +226,7 @@ class IndexBundle:
         if prefix is None:
             return self.backend.search(queries, k, allowed)
         short = cut(queries, prefix, cosine=self.space.metric == "cosine")
-        candidates, _ = self.backend.search(short, max(k, self.meta.rescore or DEFAULT_RESCORE), allowed)
+        candidates, _ = self.backend.search(short, max(k, self.backend.config.rescore or DEFAULT_RESCORE), allowed)
         return rescore(queries, self.vectors, candidates, k)
 
 
@@ -236,16 +234,16 @@ def _for_search(backend: Part, meta: IndexMeta, options: Mapping[str, Any] | Non
     """The backend with other options for searching."""
     if not options:
         return backend
-    may: frozenset[str] = getattr(type(backend.config), "searching", frozenset())
-    known = type(backend.config).model_fields
-    if fixed := [key for key in options if key in known and key not in may]:
+    config = cast(IndexConfig, backend.config)
+    may = config.searching
+    if fixed := [key for key in options if key in type(config).model_fields and key not in may]:
         raise UsageError(
             f"{path}: option '{fixed[0]}' was fixed when the index was built; a search may change {', '.join(sorted(may))}: "
             "for others build the index again"
         )
     if "rescore" in options and meta.prefix is None:
         raise UsageError(f"{path}: searches whole vectors, so there is nothing to rescore; build it with a prefix, or leave 'rescore' out")
-    return Part(backend.entry, backend.entry.parse(backend.config.model_dump() | dict(options), where=str(path)))
+    return Part(backend.entry, backend.entry.parse(config.model_dump() | dict(options), where=str(path)))
 
 
 def rescore(queries: Vectors, vectors: Vectors, candidates: Rows, k: int) -> tuple[Rows, Vectors]:

@@ -134,7 +134,6 @@ def test_a_search_may_rescore_more(
     build_index(folder, tmp_path / "i", backend(prefix=4, rescore=10), keep=[])
     true = exact_top_k(queries, vectors, 5)[0]
     few, many = (IndexBundle.open(tmp_path / "i", registry, options=options) for options in ({}, {"rescore": ROWS}))
-    assert (few.meta.rescore, many.meta.rescore) == (10, ROWS)
     assert (few.search(queries, 5)[0] == true).mean() < (many.search(queries, 5)[0] == true).mean() - 0.1
 
 
