@@ -42,7 +42,7 @@ def table(rows: int, strong_columns: int, weak_columns: int, spread: float, seed
     return pl.DataFrame(columns | {"strong": strong, "weak": weak})
 
 
-def run(columns: list[str], steps: int, noise: float, seed: int, *, stages: int) -> dict[str, Any]:
+def run(columns: list[str], steps: int, noise: float, width: int, seed: int, *, stages: int) -> dict[str, Any]:
     """The run file: one contrastive stage, or two with clusters and a snapshot between them."""
 
     def stage(name: str, **stream: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def run(columns: list[str], steps: int, noise: float, seed: int, *, stages: int)
         "fields": {name: {"table": "rows", "type": "number"} for name in columns},
         "towers": {"row": columns},
         "model": {
-            "dim": 32,
+            "dim": width,
             "encoders": [{"use": "number", "kind": "linear", "fields": columns}],
             "trunk": {"use": "mlp", "hidden": [128, 128], "residual": False},
             "head": {"use": "linear", "dim": 8},
@@ -90,8 +90,8 @@ def one_seed(seed: int, options: argparse.Namespace) -> dict[str, dict[str, floa
     frame.write_parquet(folder / "rows.parquet")
     host = Host.load(plugins=[str(Path(__file__).with_name("jitter.py"))])
     given = {"out": folder / "runs", "base": folder, "host": host, "log": print}
-    both = train(run(columns, options.steps, options.noise, seed, stages=2), **given)
-    other = train(run(columns, options.steps, options.noise, 1000 + seed, stages=1), **given)
+    both = train(run(columns, options.steps, options.noise, options.token_width, seed, stages=2), **given)
+    other = train(run(columns, options.steps, options.noise, options.token_width, 1000 + seed, stages=1), **given)
     first = both.folder.path / "snapshots" / "first"
     models = {
         "stage 0": load(first, host=host),
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=2500, help="of each stage")
     parser.add_argument("--noise", type=float, default=1.0, help="of the views, in standard deviations of a column")
+    parser.add_argument("--token-width", type=int, default=32, help="numbers that a column is told in, before the perceptron")
     parser.add_argument("--strong-columns", type=int, default=24)
     parser.add_argument("--weak-columns", type=int, default=1)
     parser.add_argument("--spread", type=float, default=0.3, help="noise of a row, in all its views")
